@@ -1,0 +1,48 @@
+"""Fixtures and limits for all tests; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def _limit_threads() -> None:
+    """Share the cores among the workers of pytest-xdist, before torch or BLAS are imported."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    threads = str(max(1, min(4, (os.cpu_count() or 1) // workers)))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, threads)
+
+
+_limit_threads()
+os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Folder of the checkout."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def chromium(repository: Path) -> str:
+    """Path of a Chromium or Chrome; without one the test is skipped (in CI: fails)."""
+    found = os.environ.get("DYNAMITE_CHROMIUM") or shutil.which("chromium")
+    if not found:
+        finder = repository / ".ci" / "find-browser"
+        environment = {**os.environ, "PYTHON": sys.executable}
+        answer = subprocess.run(
+            ["bash", str(finder)], capture_output=True, text=True, check=False, env=environment
+        )
+        found = answer.stdout.strip()
+    if not found:
+        message = "no Chromium or Chrome was found (`make browser` installs one)"
+        if os.environ.get("DYNAMITE_REQUIRE_BROWSER") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
