@@ -53,6 +53,9 @@ class ModelConfig:
         Extension (b): relative-coordinate term in the mask head.
     refine_width : int
         Extension (d): width of the convolutional refinement of fused logits, 0 = off.
+    mask_padding_queries : bool
+        Hide batch-padding queries from attention. The paper's batches let them take part as
+        background (only while training: a single image is never padded).
     """
 
     name: str
@@ -79,6 +82,7 @@ class ModelConfig:
     identity_codes: int = 0
     relative_mask: bool = False
     refine_width: int = 0
+    mask_padding_queries: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden_dim % self.heads or self.hidden_dim % 4:
@@ -130,6 +134,8 @@ PRESETS: dict[str, ModelConfig] = {
             identity_codes=64,
             relative_mask=True,
             refine_width=32,
+            mask_padding_queries=True,
+            time_scale=64,
         ),
     )
 }

@@ -1,0 +1,113 @@
+"""Multi-head attention with separable steps, and the feed-forward block of every transformer here.
+
+Keys and values can be projected ahead of time, which `torch.nn.MultiheadAttention` does not offer:
+everything that does not depend on the clicks is computed once per picture.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention with one packed input projection.
+
+    Parameter names follow `torch.nn.MultiheadAttention` (rows of ``in_proj_weight``: query, key,
+    value), so published state dicts load unchanged.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.dim, self.heads = dim, heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def _project(self, x: Tensor, part: int) -> Tensor:
+        rows = slice(part * self.dim, (part + 1) * self.dim)
+        y = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        batch, tokens, _ = y.shape
+        return y.view(batch, tokens, self.heads, -1).transpose(1, 2)
+
+    def project_query(self, x: Tensor) -> Tensor:
+        """(B, N, d) → (B, heads, N, d / heads)."""
+        return self._project(x, 0)
+
+    def project_key(self, x: Tensor) -> Tensor:
+        """(B, N, d) → (B, heads, N, d / heads)."""
+        return self._project(x, 1)
+
+    def project_value(self, x: Tensor) -> Tensor:
+        """(B, N, d) → (B, heads, N, d / heads)."""
+        return self._project(x, 2)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
+        """Attend with projected tensors.
+
+        Parameters
+        ----------
+        query, key, value : Tensor
+            (B, heads, N or M, d / heads).
+        allowed : Tensor or None
+            Boolean, broadcastable to (B, heads, N, M); True = may attend.
+
+        Returns
+        -------
+        Tensor
+            (B, N, d), after the output projection.
+        """
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        return self.out_proj(y.transpose(1, 2).flatten(2))
+
+
+class SelfAttentionLayer(nn.Module):
+    """Post-norm self-attention: ``LN(x + MHA(x + pos, x + pos, x))``."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(dim, heads)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, pos: Tensor, allowed: Tensor | None = None) -> Tensor:
+        attn, located = self.self_attn, x + pos
+        y = attn.attend(
+            attn.project_query(located), attn.project_key(located), attn.project_value(x), allowed
+        )
+        return self.norm(x + y)
+
+
+class CrossAttentionLayer(nn.Module):
+    """Post-norm cross-attention over keys and values that are projected beforehand."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.multihead_attn = Attention(dim, heads)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """``LN(x + MHA(query, key, value))`` with projected query, key and value."""
+        return self.norm(x + self.multihead_attn.attend(query, key, value, allowed))
+
+
+class FeedForwardLayer(nn.Module):
+    """Post-norm two-layer perceptron with ReLU: ``LN(x + W2 relu(W1 x))``."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(dim, hidden)
+        self.linear2 = nn.Linear(hidden, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.linear2(F.relu(self.linear1(x))))

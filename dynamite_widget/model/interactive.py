@@ -1,0 +1,288 @@
+"""The interactive transformer: queries attend to the picture, pixels attend to the queries.
+
+Clicks as Queries, sections 3.2-3.4. Split in two: `prepare` computes all that depends on the
+picture alone, `decode` what a click changes. Nothing here knows about backbones or label maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .attention import CrossAttentionLayer, FeedForwardLayer, SelfAttentionLayer
+from .config import ModelConfig
+from .position import sine_code_2d
+from .queries import ClickQueries, QueryBatch
+from .refine import RefineHead, RelativeTerm
+from .structures import (
+    ClickTensors,
+    Decoded,
+    ImageFeatures,
+    Prediction,
+    PreparedFeatures,
+    fuse,
+)
+
+_LEVELS = 3
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """(B, d, h, w) → (B, h * w, d), row-major."""
+    return x.flatten(2).transpose(1, 2)
+
+
+class MaskEmbedding(nn.Module):
+    """Three linear layers with ReLU between them: content of a query → its mask embedding."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+class Encoder(nn.Module):
+    """Masked cross-attention to one pyramid level, self-attention, FFN; levels in turn."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d, heads, n = config.hidden_dim, config.heads, config.encoder_layers
+        self.cross_attention_layers = nn.ModuleList(CrossAttentionLayer(d, heads) for _ in range(n))
+        self.self_attention_layers = nn.ModuleList(SelfAttentionLayer(d, heads) for _ in range(n))
+        self.ffn_layers = nn.ModuleList(FeedForwardLayer(d, config.encoder_ffn) for _ in range(n))
+
+
+class Decoder(nn.Module):
+    """Pixel tokens cross-attend to the click descriptors; pointwise in the pixels."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d, heads, n = config.hidden_dim, config.heads, config.decoder_layers
+        self.cross_attention_layers = nn.ModuleList(CrossAttentionLayer(d, heads) for _ in range(n))
+        self.ffn_layers = nn.ModuleList(FeedForwardLayer(d, config.decoder_ffn) for _ in range(n))
+
+
+class InteractiveTransformer(nn.Module):
+    """Queries from clicks, encoder, decoder and mask head.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Sizes and switches.
+    detail_channels : int
+        Channels of the backbone's stride-4 map (for the refinement head, when configured).
+    """
+
+    def __init__(self, config: ModelConfig, detail_channels: int) -> None:
+        super().__init__()
+        d = config.hidden_dim
+        self.config = config
+        self.queries = ClickQueries(config)
+        self.level_embed = nn.Embedding(_LEVELS, d)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config) if config.decoder_layers else None
+        self.layer_norm = nn.LayerNorm(d)
+        self.mask_embed = MaskEmbedding(d)
+        self.relative = RelativeTerm(d) if config.relative_mask else None
+        self.refine = (
+            RefineHead(config.refine_width, d, detail_channels) if config.refine_width else None
+        )
+
+    # ---- once per picture -------------------------------------------------------------------
+
+    def prepare(self, features: ImageFeatures) -> PreparedFeatures:
+        """Compute every product of the picture that the clicks do not change."""
+        d = self.config.hidden_dim
+        sources, located, level_masks = [], [], []
+        for index, level in enumerate(features.multi_scale):
+            height, width = level.shape[-2:]
+            source = _tokens(level) + self.level_embed.weight[index]
+            code = sine_code_2d(height, width, d, level.device).flatten(1).T
+            sources.append(source)
+            located.append(source + code.to(source.dtype))
+            resized = F.interpolate(
+                features.mask_features, (height, width), mode="bilinear", align_corners=False
+            )
+            level_masks.append(resized.flatten(2))
+        keys, values = [], []
+        for i, layer in enumerate(self.encoder.cross_attention_layers):
+            keys.append(layer.multihead_attn.project_key(located[i % _LEVELS]))
+            values.append(layer.multihead_attn.project_value(sources[i % _LEVELS]))
+
+        tokens = query = position = None
+        if self.decoder is not None:
+            pixels = features.mask_features
+            if self.config.decoder_stride == 8:
+                pixels = F.avg_pool2d(pixels, 2)
+            height, width = pixels.shape[-2:]
+            position = sine_code_2d(height, width, d, pixels.device).flatten(1).T.to(pixels.dtype)
+            tokens = _tokens(pixels).contiguous()
+            first = self.decoder.cross_attention_layers[0].multihead_attn
+            query = first.project_query(tokens + position)
+        context = None
+        if self.refine is not None:
+            context = self.refine.prepare(features.mask_features, features.detail)
+        return PreparedFeatures(
+            features,
+            tuple(keys),
+            tuple(values),
+            tuple(level_masks),
+            tokens,
+            query,
+            position,
+            context,
+        )
+
+    # ---- once per change of the clicks ------------------------------------------------------
+
+    def decode(
+        self, prepared: PreparedFeatures, clicks: Sequence[ClickTensors], all_predictions: bool
+    ) -> Decoded:
+        """Run encoder, decoder and mask head for all clicks of each picture."""
+        queries = self.queries(prepared.features, clicks)
+        owner, hidden = queries.owner, None
+        if self.config.mask_padding_queries:
+            if bool((owner < 0).any()):
+                hidden = (owner >= 0).to(queries.content.device)[:, None, None, :]
+        else:
+            owner = owner.clamp(min=0)
+
+        x, predictions = queries.content, []
+        for i in range(self.config.encoder_layers):
+            level = i % _LEVELS
+            if all_predictions:
+                predictions.append(Prediction(self._full_logits(x, queries, prepared), owner))
+            x = self._encoder_layer(i, x, queries, prepared, level, hidden)
+
+        final = Prediction(self._decoded_logits(x, queries, prepared, hidden), owner)
+        if self.refine is None:
+            return Decoded(final, tuple(predictions))
+        if all_predictions:
+            predictions.append(final)
+        return Decoded(self._refined(final, queries, prepared), tuple(predictions))
+
+    def _encoder_layer(
+        self,
+        i: int,
+        x: Tensor,
+        queries: QueryBatch,
+        prepared: PreparedFeatures,
+        level: int,
+        hidden: Tensor | None,
+    ) -> Tensor:
+        allowed = self._attention_mask(x, queries, prepared, level)
+        cross = self.encoder.cross_attention_layers[i]
+        query = cross.multihead_attn.project_query(x + queries.position)
+        x = cross(x, query, prepared.keys[i], prepared.values[i], allowed[:, None])
+        x = self.encoder.self_attention_layers[i](x, queries.position, hidden)
+        return self.encoder.ffn_layers[i](x)
+
+    def mask_embedding(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the normalised content and the mask embedding of queries, both (B, Q, d)."""
+        normed = self.layer_norm(x)
+        return normed, self.mask_embed(normed)
+
+    def _attention_mask(
+        self, x: Tensor, queries: QueryBatch, prepared: PreparedFeatures, level: int
+    ) -> Tensor:
+        """(B, Q, tokens) bool, True = may attend: where the query's own resized logit is >= 0."""
+        with torch.no_grad():
+            normed, embedding = self.mask_embedding(x.detach())
+            logits = embedding @ prepared.level_mask_features[level]
+            if self.relative is not None:
+                size = prepared.features.multi_scale[level].shape[-2:]
+                logits = logits + self._relative_logits(normed, queries, prepared, size).flatten(2)
+            allowed = logits >= 0
+            # A query that may look nowhere looks everywhere.
+            return allowed | ~allowed.any(dim=-1, keepdim=True)
+
+    def _relative_logits(
+        self,
+        normed: Tensor,
+        queries: QueryBatch,
+        prepared: PreparedFeatures,
+        size: tuple[int, int] | torch.Size,
+    ) -> Tensor:
+        assert self.relative is not None
+        clicks = queries.clicks
+        term = self.relative(normed[:, :clicks], queries.yx, prepared.padded_size, tuple(size))
+        return F.pad(term, (0, 0, 0, 0, 0, normed.shape[1] - clicks))
+
+    def _full_logits(
+        self,
+        x: Tensor,
+        queries: QueryBatch,
+        prepared: PreparedFeatures,
+        mask_features: Tensor | None = None,
+    ) -> Tensor:
+        """(B, Q, Hp / 4, Wp / 4) logits of the mask head."""
+        if mask_features is None:
+            mask_features = prepared.features.mask_features
+        normed, embedding = self.mask_embedding(x)
+        size = mask_features.shape[-2:]
+        logits = (embedding @ mask_features.flatten(2)).unflatten(-1, size)
+        if self.relative is not None:
+            logits = logits + self._relative_logits(normed, queries, prepared, size)
+        return logits
+
+    def _decoded_logits(
+        self, x: Tensor, queries: QueryBatch, prepared: PreparedFeatures, hidden: Tensor | None
+    ) -> Tensor:
+        mask_features = prepared.features.mask_features
+        if self.decoder is not None:
+            assert prepared.decoder_tokens is not None
+            assert prepared.decoder_position is not None
+            y, query = prepared.decoder_tokens, prepared.decoder_query
+            located = x + queries.position
+            for i, cross in enumerate(self.decoder.cross_attention_layers):
+                attn = cross.multihead_attn
+                if i > 0:
+                    query = attn.project_query(y + prepared.decoder_position)
+                y = cross(y, query, attn.project_key(located), attn.project_value(x), hidden)
+                y = self.decoder.ffn_layers[i](y)
+            if self.config.decoder_stride == 4:
+                mask_features = y.transpose(1, 2).unflatten(-1, mask_features.shape[-2:])
+            else:
+                half = [side // 2 for side in mask_features.shape[-2:]]
+                change = (y - prepared.decoder_tokens).transpose(1, 2).unflatten(-1, half)
+                mask_features = mask_features + F.interpolate(
+                    change, scale_factor=2, mode="bilinear", align_corners=False
+                )
+        return self._full_logits(x, queries, prepared, mask_features)
+
+    def _refined(
+        self, coarse: Prediction, queries: QueryBatch, prepared: PreparedFeatures
+    ) -> Prediction:
+        """Fuse the queries of each instance and refine instance by instance."""
+        assert self.refine is not None and prepared.refine_context is not None
+        groups = [fuse(coarse, i) for i in range(len(coarse.logits))]
+        most = max(len(instances) for _, instances in groups)
+        owners = torch.full((len(groups), most + 1), -1, dtype=torch.int64)
+        rows, row_clicks = [], []
+        for i, (_, instances) in enumerate(groups):
+            owners[i, : len(instances)] = torch.tensor(instances)
+            owners[i, most] = 0
+            clicks = queries.owner[i, : queries.clicks]
+            for k, instance in enumerate(instances):
+                own = clicks == instance
+                rows.append((i, k))
+                row_clicks.append((queries.yx[i, own], queries.yx[i, (clicks >= 0) & ~own]))
+        refined = self.refine(
+            [fused for fused, _ in groups],
+            rows,
+            row_clicks,
+            prepared.refine_context,
+            prepared.padded_size,
+        )
+        height, width = coarse.logits.shape[-2:]
+        out = refined[0].new_full((len(groups), most + 1, height, width), -1e4)
+        for i, logits in enumerate(refined):
+            out[i, : len(logits) - 1] = logits[:-1]
+            out[i, most] = logits[-1]
+        return Prediction(out, owners)

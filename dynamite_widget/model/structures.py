@@ -1,0 +1,195 @@
+"""What flows between the parts of the network: features, prepared features, clicks, predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def tensor_bytes(value: Any) -> int:
+    """Bytes held by the tensors in `value` (a tensor, a sequence of tensors or None)."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, (list, tuple)):
+        return sum(tensor_bytes(item) for item in value)
+    return 0
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Output of backbone and pixel decoder for a batch of B pictures.
+
+    Attributes
+    ----------
+    multi_scale : tuple of 3 Tensors
+        (B, d, h, w) at strides 32, 16, 8, in this order.
+    mask_features : Tensor
+        (B, d, Hp / 4, Wp / 4).
+    detail : Tensor or None
+        The backbone's stride-4 map, kept where the refinement head needs it.
+    padded_size : tuple of int
+        (Hp, Wp), multiples of 32.
+    """
+
+    multi_scale: tuple[Tensor, ...]
+    mask_features: Tensor
+    detail: Tensor | None
+    padded_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PreparedFeatures:
+    """Every product of the picture that no click changes.
+
+    Attributes
+    ----------
+    features : ImageFeatures
+        What everything here was computed from (click descriptors are sampled from it).
+    keys, values : tuple of Tensors
+        Per encoder layer (B, heads, tokens, d / heads).
+    level_mask_features : tuple of 3 Tensors
+        Mask features resized to each attention level, (B, d, tokens): the mask head is linear in
+        them and bilinear resizing is linear, so an attention mask is one small matrix product.
+    decoder_tokens, decoder_query : Tensor or None
+        (B, tokens, d) pixel tokens, and the first decoder layer's projected queries
+        (B, heads, tokens, d / heads). None without a decoder.
+    decoder_position : Tensor or None
+        (tokens, d) sine code of the pixel tokens.
+    refine_context : Tensor or None
+        (B, c, Hp / 4, Wp / 4): the picture's part of the refinement head's first convolution.
+    """
+
+    features: ImageFeatures
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    level_mask_features: tuple[Tensor, ...]
+    decoder_tokens: Tensor | None
+    decoder_query: Tensor | None
+    decoder_position: Tensor | None
+    refine_context: Tensor | None
+
+    @property
+    def padded_size(self) -> tuple[int, int]:
+        """(Hp, Wp) of the network image."""
+        return self.features.padded_size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors held, those of `features` included (shared storage counts twice)."""
+        own = sum(tensor_bytes(getattr(self, f.name)) for f in fields(self))
+        return own + sum(
+            tensor_bytes(getattr(self.features, f.name)) for f in fields(ImageFeatures)
+        )
+
+    def detach(self) -> PreparedFeatures:
+        """Return the same tensors cut off from the autograd graph."""
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value.detach()
+            return tuple(cut(v) for v in value) if isinstance(value, tuple) else value
+
+        features = ImageFeatures(
+            **{
+                f.name: cut(getattr(self.features, f.name))
+                if f.name != "padded_size"
+                else self.padded_size
+                for f in fields(ImageFeatures)
+            }
+        )
+        rest = {f.name: cut(getattr(self, f.name)) for f in fields(self) if f.name != "features"}
+        return PreparedFeatures(features=features, **rest)
+
+
+@dataclass(frozen=True)
+class ClickTensors:
+    """The clicks of one picture, in any order.
+
+    Attributes
+    ----------
+    yx : Tensor
+        (N, 2) float32, row and column in pixels of the resized, unpadded network image.
+    t : Tensor
+        (N,) int64 time indices.
+    instance : Tensor
+        (N,) int64, 0 = background.
+    """
+
+    yx: Tensor
+    t: Tensor
+    instance: Tensor
+
+    def ordered(self) -> ClickTensors:
+        """Sort by instance, background last, and by time within each (the published order)."""
+        last = int(self.instance.max()) + 1 if len(self.instance) else 1
+        group = torch.where(self.instance == 0, last, self.instance)
+        order = torch.argsort(self.t, stable=True)
+        order = order[torch.argsort(group[order], stable=True)]
+        return ClickTensors(self.yx[order], self.t[order], self.instance[order])
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Mask logits of one stage.
+
+    Attributes
+    ----------
+    logits : Tensor
+        (B, C, Hp / 4, Wp / 4).
+    channel_instance : Tensor
+        (B, C) int64 on the CPU: instance a channel speaks for, 0 = background, -1 = padding.
+    """
+
+    logits: Tensor
+    channel_instance: Tensor
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Result of one run of the interactive transformer.
+
+    Attributes
+    ----------
+    final : Prediction
+        The prediction to use.
+    auxiliary : tuple of Prediction
+        Deeply supervised earlier predictions, first to last; empty unless asked for.
+    """
+
+    final: Prediction
+    auxiliary: tuple[Prediction, ...] = ()
+
+
+def fuse(prediction: Prediction, index: int = 0) -> tuple[Tensor, list[int]]:
+    """Take the maximum over the channels of each instance of one picture of the batch.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Any stage's logits.
+    index : int
+        Picture within the batch.
+
+    Returns
+    -------
+    fused : Tensor
+        (K + 1, h, w): instances by ascending id, background last.
+    instances : list of int
+        The K ids.
+    """
+    owners = prediction.channel_instance[index].tolist()
+    logits = prediction.logits[index]
+    instances = sorted({owner for owner in owners if owner > 0})
+    rows = []
+    for instance in [*instances, 0]:
+        channels = [c for c, owner in enumerate(owners) if owner == instance]
+        first, count = channels[0], len(channels)
+        if channels == list(range(first, first + count)):
+            part = logits[first : first + count]
+        else:
+            part = logits[channels]
+        rows.append(part[0] if count == 1 else part.amax(dim=0))
+    return torch.stack(rows), instances
