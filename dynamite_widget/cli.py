@@ -1,8 +1,8 @@
 """The ``dynamite`` command: finds the sub command, reports errors in one line.
 
-What a sub command does lives in its own module (``add_parser(subparsers)`` and ``run(args)``), which
-is imported only when that command is asked for, so that ``dynamite --help`` is quick and training
-extras are not needed for anything else.
+What a sub command does lives in its own module (``add_parser(subparsers)`` and ``run(args)``),
+which is imported only when that command is asked for, so that ``dynamite --help`` is quick and the
+training extra is not needed for anything else.
 """
 
 from __future__ import annotations

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+TESTS = Path(__file__).resolve().parent
 
 
 def _limit_threads() -> None:
@@ -23,26 +24,32 @@ _limit_threads()
 os.environ.setdefault("MPLBACKEND", "agg")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in ``tests/browser`` is a browser test, marked or not."""
+    for item in items:
+        if TESTS / "browser" in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """Folder of the checkout."""
-    return Path(__file__).resolve().parent.parent
+    return TESTS.parent
 
 
 @pytest.fixture(scope="session")
 def chromium(repository: Path) -> str:
     """Path of a Chromium or Chrome; without one the test is skipped (in CI: fails)."""
-    found = os.environ.get("DYNAMITE_CHROMIUM") or shutil.which("chromium")
-    if not found:
-        finder = repository / ".ci" / "find-browser"
-        environment = {**os.environ, "PYTHON": sys.executable}
-        answer = subprocess.run(
-            ["bash", str(finder)], capture_output=True, text=True, check=False, env=environment
-        )
-        found = answer.stdout.strip()
-    if not found:
+    answer = subprocess.run(
+        ["bash", str(repository / ".ci" / "find-browser")],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHON": sys.executable},
+    )
+    if answer.returncode != 0:
         message = "no Chromium or Chrome was found (`make browser` installs one)"
         if os.environ.get("DYNAMITE_REQUIRE_BROWSER") == "1":
             pytest.fail(message)
         pytest.skip(message)
-    return found
+    return answer.stdout.strip()
