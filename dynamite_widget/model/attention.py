@@ -73,6 +73,7 @@ class SelfAttentionLayer(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, pos: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """(B, N, d) → (B, N, d); `pos` is added to queries and keys, never to the content."""
         attn, located = self.self_attn, x + pos
         y = attn.attend(
             attn.project_query(located), attn.project_key(located), attn.project_value(x), allowed
@@ -110,4 +111,5 @@ class FeedForwardLayer(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, N, d) → (B, N, d)."""
         return self.norm(x + self.linear2(F.relu(self.linear1(x))))

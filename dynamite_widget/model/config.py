@@ -1,6 +1,7 @@
 """Configurations of the network: one frozen data class and the registry of named presets.
 
-A preset is data, never code: the modules beside this file read sizes and switches from `ModelConfig`.
+A preset is data, never code: the modules beside this file read sizes and switches from
+`ModelConfig`.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.hidden_dim % self.heads or self.hidden_dim % 4:
             raise ValueError(
-                f"hidden_dim must be a multiple of 4 and of heads={self.heads}, got {self.hidden_dim}"
+                f"hidden_dim must be a multiple of 4 and of heads={self.heads}, "
+                f"got {self.hidden_dim}"
             )
         if self.encoder_layers < 1 or self.decoder_layers < 0 or self.static_queries < 0:
             raise ValueError(
@@ -106,7 +108,10 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ModelConfig:
         """Build a configuration from `to_dict` output (lists become tuples)."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+        }
+        return cls(**plain)
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -6,7 +6,8 @@ picture alone, `decode` what a click changes. Nothing here knows about backbones
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,7 @@ class MaskEmbedding(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, Q, d) → (B, Q, d)."""
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
         return self.layers[-1](x)
@@ -57,6 +59,10 @@ class Encoder(nn.Module):
         self.self_attention_layers = nn.ModuleList(SelfAttentionLayer(d, heads) for _ in range(n))
         self.ffn_layers = nn.ModuleList(FeedForwardLayer(d, config.encoder_ffn) for _ in range(n))
 
+    def cross(self, i: int) -> CrossAttentionLayer:
+        """Cross-attention of layer `i`."""
+        return cast(CrossAttentionLayer, self.cross_attention_layers[i])
+
 
 class Decoder(nn.Module):
     """Pixel tokens cross-attend to the click descriptors; pointwise in the pixels."""
@@ -66,6 +72,11 @@ class Decoder(nn.Module):
         d, heads, n = config.hidden_dim, config.heads, config.decoder_layers
         self.cross_attention_layers = nn.ModuleList(CrossAttentionLayer(d, heads) for _ in range(n))
         self.ffn_layers = nn.ModuleList(FeedForwardLayer(d, config.decoder_ffn) for _ in range(n))
+
+    def layers(self) -> Iterator[tuple[CrossAttentionLayer, FeedForwardLayer]]:
+        """Cross-attention and FFN of each layer."""
+        for cross, ffn in zip(self.cross_attention_layers, self.ffn_layers, strict=True):
+            yield cast(CrossAttentionLayer, cross), cast(FeedForwardLayer, ffn)
 
 
 class InteractiveTransformer(nn.Module):
@@ -111,9 +122,10 @@ class InteractiveTransformer(nn.Module):
             )
             level_masks.append(resized.flatten(2))
         keys, values = [], []
-        for i, layer in enumerate(self.encoder.cross_attention_layers):
-            keys.append(layer.multihead_attn.project_key(located[i % _LEVELS]))
-            values.append(layer.multihead_attn.project_value(sources[i % _LEVELS]))
+        for i in range(self.config.encoder_layers):
+            attn = self.encoder.cross(i).multihead_attn
+            keys.append(attn.project_key(located[i % _LEVELS]))
+            values.append(attn.project_value(sources[i % _LEVELS]))
 
         tokens = query = position = None
         if self.decoder is not None:
@@ -123,8 +135,8 @@ class InteractiveTransformer(nn.Module):
             height, width = pixels.shape[-2:]
             position = sine_code_2d(height, width, d, pixels.device).flatten(1).T.to(pixels.dtype)
             tokens = _tokens(pixels).contiguous()
-            first = self.decoder.cross_attention_layers[0].multihead_attn
-            query = first.project_query(tokens + position)
+            first, _ = next(self.decoder.layers())
+            query = first.multihead_attn.project_query(tokens + position)
         context = None
         if self.refine is not None:
             context = self.refine.prepare(features.mask_features, features.detail)
@@ -177,7 +189,7 @@ class InteractiveTransformer(nn.Module):
         hidden: Tensor | None,
     ) -> Tensor:
         allowed = self._attention_mask(x, queries, prepared, level)
-        cross = self.encoder.cross_attention_layers[i]
+        cross = self.encoder.cross(i)
         query = cross.multihead_attn.project_query(x + queries.position)
         x = cross(x, query, prepared.keys[i], prepared.values[i], allowed[:, None])
         x = self.encoder.self_attention_layers[i](x, queries.position, hidden)
@@ -238,14 +250,15 @@ class InteractiveTransformer(nn.Module):
         if self.decoder is not None:
             assert prepared.decoder_tokens is not None
             assert prepared.decoder_position is not None
+            assert prepared.decoder_query is not None
             y, query = prepared.decoder_tokens, prepared.decoder_query
             located = x + queries.position
-            for i, cross in enumerate(self.decoder.cross_attention_layers):
+            for i, (cross, ffn) in enumerate(self.decoder.layers()):
                 attn = cross.multihead_attn
                 if i > 0:
                     query = attn.project_query(y + prepared.decoder_position)
                 y = cross(y, query, attn.project_key(located), attn.project_value(x), hidden)
-                y = self.decoder.ffn_layers[i](y)
+                y = ffn(y)
             if self.config.decoder_stride == 4:
                 mask_features = y.transpose(1, 2).unflatten(-1, mask_features.shape[-2:])
             else:
@@ -260,7 +273,8 @@ class InteractiveTransformer(nn.Module):
         self, coarse: Prediction, queries: QueryBatch, prepared: PreparedFeatures
     ) -> Prediction:
         """Fuse the queries of each instance and refine instance by instance."""
-        assert self.refine is not None and prepared.refine_context is not None
+        assert self.refine is not None
+        assert prepared.refine_context is not None
         groups = [fuse(coarse, i) for i in range(len(coarse.logits))]
         most = max(len(instances) for _, instances in groups)
         owners = torch.full((len(groups), most + 1), -1, dtype=torch.int64)

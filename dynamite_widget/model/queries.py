@@ -128,10 +128,10 @@ class ClickQueries(nn.Module):
         )
 
         # Static rows carry their own position code, without the common vector.
+        rows: Tensor = self.bg_query[None]
+        rows_position: Tensor = self.query_embed[None]
         if self.config.static_queries:
             rows, rows_position = self.static_bg_query, self.static_bg_pe
-        else:
-            rows, rows_position = self.bg_query[None], self.query_embed[None]
         content = torch.cat([content, rows.to(content.dtype).expand(batch, -1, -1)], dim=1)
         position = torch.cat([position, rows_position.expand(batch, -1, -1)], dim=1)
         content = self.queries_nonlinear_projection(content)

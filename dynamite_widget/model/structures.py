@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -92,13 +92,13 @@ class PreparedFeatures:
                 return value.detach()
             return tuple(cut(v) for v in value) if isinstance(value, tuple) else value
 
-        features = ImageFeatures(
+        features = replace(
+            self.features,
             **{
                 f.name: cut(getattr(self.features, f.name))
-                if f.name != "padded_size"
-                else self.padded_size
                 for f in fields(ImageFeatures)
-            }
+                if f.name != "padded_size"
+            },
         )
         rest = {f.name: cut(getattr(self, f.name)) for f in fields(self) if f.name != "features"}
         return PreparedFeatures(features=features, **rest)
