@@ -36,7 +36,8 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def _load_rule() -> ModuleType:
     spec = importlib.util.spec_from_file_location("golden_rule", GOLDEN / "golden_rule.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -127,15 +128,15 @@ def test_single_instance_traces() -> None:
     predictor = CallablePredictor(_fake)
     records = []
     for item in SINGLE["items"]:
-        sample = _scene(item["scene"])
-        target = sample.target(item["object"] + 1)  # overlaps are not resolved for one object
+        height, width, masks = rule.scene(item["scene"])  # in file order, overlaps not resolved
+        target = masks[item["object"]].astype(bool)
         ignore = None
         if item["ignore_columns_multiple_of_11"]:
             ignore = np.zeros(target.shape, bool)
             ignore[:, ::11] = True
         run = run_noc(
             predictor,
-            sample.image,
+            np.zeros((height, width, 3), np.uint8),
             target,
             ignore,
             iou_threshold=SINGLE["iou_threshold"],
@@ -164,7 +165,8 @@ def test_default_mode_stops_where_the_reference_clicks_the_corner() -> None:
         np.pad(np.ones((3, 3), bool), 3),
     )
     assert single["stopped"] == "no error left"
-    assert single["ious"] == [0.0] and len(single["clicks"]) == 1
+    assert single["ious"] == [0.0]
+    assert len(single["clicks"]) == 1
 
 
 def test_all_objects_without_clickable_error_end_the_run() -> None:
@@ -223,7 +225,8 @@ def test_min_clicks_goes_on_after_success() -> None:
         iou_threshold=0.85,
         min_clicks=3,
     )
-    assert len(run["ious"]) == 3 and run["stopped"] == "reached"
+    assert len(run["ious"]) == 3
+    assert run["stopped"] == "reached"
 
 
 def test_distance_transform_sees_the_border_and_equals_brute_force() -> None:
@@ -254,7 +257,8 @@ def test_metrics() -> None:
     assert number_of_clicks([0.1, 0.9, 0.8], 0.85) == 2
     assert number_of_clicks([0.1, 0.2], 0.85, budget=20) == 20
     empty = summarise_noc([], 0.9)
-    assert empty["samples"] == 0 and math.isnan(empty["NoC@90"])
+    assert empty["samples"] == 0
+    assert math.isnan(empty["NoC@90"])
 
 
 def test_unknown_strategy_lists_the_known() -> None:
@@ -298,7 +302,8 @@ def test_paint_by_area_puts_small_objects_on_top() -> None:
     small[2:4, 2:4] = 1
     label_map, order = paint_by_area([small, np.ones((10, 10), np.uint8)])
     assert order == [1, 0]
-    assert (label_map == 2).sum() == 4 and (label_map == 1).sum() == 96
+    assert (label_map == 2).sum() == 4
+    assert (label_map == 1).sum() == 96
 
 
 def test_small_objects_can_be_left_out() -> None:
@@ -306,4 +311,5 @@ def test_small_objects_can_be_left_out() -> None:
     small[2:4, 2:4] = True
     image = np.zeros((10, 10, 3), np.uint8)
     sample = make_sample("a", image, [small, ~small], min_area_fraction=0.05)
-    assert len(sample.objects) == 1 and (sample.label_map == 0).sum() == 4
+    assert len(sample.objects) == 1
+    assert (sample.label_map == 0).sum() == 4

@@ -51,8 +51,9 @@ def run_mist(
 
     Notes
     -----
-    Section 7.3 of the protocol. An object without a clickable error pixel left is set aside until
-    another click changed the prediction; if no object can be clicked the run ends ("no error left").
+    Section 7.3 of the protocol. An object without a clickable error pixel left is set aside
+    until another click changed the prediction; if no object can be clicked the run ends ("no error
+    left").
     The published code clicks pixel (0, 0) instead (``robot.reference``).
     """
     objects = robot.objects
@@ -64,6 +65,7 @@ def run_mist(
     seconds: list[float] = []
     mean_ious: list[float] = []
     empty = float("nan") if robot.reference else 1.0
+    stopped = "budget"
     robot.first_clicks()
     while True:
         start = time.perf_counter()
@@ -75,7 +77,6 @@ def run_mist(
             stopped = "reached"
             break
         if len(robot.clicks) >= budget:
-            stopped = "budget"
             break
         if chooser is None:
             placed = robot.next_click_anywhere(prediction) is not None

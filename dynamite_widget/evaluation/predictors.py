@@ -24,7 +24,8 @@ class EvaluationPredictor(Protocol):
     def predict(self, embedding: Any, clicks: Sequence[Click], instances: Sequence[int]) -> Any:
         """Return an (H, W) integer label map, or an object with ``label_map``.
 
-        `clicks` is in order of t and holds all clicks so far; `instances` are the objects asked for.
+        `clicks` is in order of t and holds all clicks so far; `instances` are the objects
+        asked for.
         """
         ...
 

@@ -1,7 +1,7 @@
 """The robot annotator: where a simulated person clicks next, given ground truth and prediction.
 
-Rules as published (distance-transform maxima, a not-clicked map shared by all objects); a human-like
-variant with noise lives here too. Which *object* is corrected next is decided in `strategies`.
+Rules as published (distance-transform maxima, a not-clicked map shared by all objects); a
+human-like variant with noise lives here too. Which *object* is corrected next is decided in `strategies`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ IntMap = NDArray[np.integer]
 def distance_to_background(mask: NDArray[np.generic]) -> NDArray[np.float32]:
     """Return the Euclidean distance of every true pixel to the nearest false one.
 
-    The mask is surrounded by a frame of one false pixel, so that the border of the picture counts as
-    an edge. The whole picture is transformed although the bounding box would do: OpenCV's rounding
+    The mask is surrounded by a frame of one false pixel, so that the border of the picture counts
+    as an edge. The whole picture is transformed although the bounding box would do: OpenCV's rounding
     depends on the position, and among equally deep pixels that rounding picks the published click.
 
     Parameters
@@ -44,8 +44,8 @@ class RobotAnnotator:
     """Places clicks on one picture of which the ground truth is known.
 
     Objects are the values 1 … n of `truth`; by convention they are ordered by descending area (see
-    `order_by_area`). The robot owns the not-clicked map and the click counter of its picture, and is
-    used for one run only.
+    `order_by_area`). The robot owns the not-clicked map and the click counter of its picture, and
+    is used for one run only.
 
     Parameters
     ----------
@@ -168,8 +168,8 @@ class HumanLikeAnnotator(RobotAnnotator):
     """A robot that clicks less perfectly, the way people do.
 
     The pixel is drawn from a normal distribution around the published position, restricted to the
-    region that is to be corrected; now and then not the deepest but the second deepest separate error
-    region of the object is taken.
+    region that is to be corrected; now and then not the deepest but the second deepest separate
+    error region of the object is taken.
 
     Parameters
     ----------

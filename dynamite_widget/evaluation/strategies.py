@@ -1,4 +1,4 @@
-"""Which object is corrected next (multi-instance protocol). Click positions are the robot's matter."""
+"""Which object is corrected next (multi-instance protocol); where to click is up to the robot."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RandomOrder:
 
 
 class WorstWithLimit:
-    """Lowest IoU among objects with few requested clicks; highest IoU once all have had their share."""
+    """Lowest IoU among objects with few requested clicks; highest once all have had their share."""
 
     def __init__(self, objects: int, limit: int) -> None:
         self._requested = dict.fromkeys(range(1, objects + 1), 1)  # the initial click counts
@@ -66,7 +66,7 @@ class WorstWithLimit:
 
 
 class RoundRobin:
-    """Keep correcting one object until it is good or has had its consecutive clicks, then another."""
+    """Correct one object until it is good or has had its consecutive clicks, then another."""
 
     def __init__(self, objects: int, limit: int, rng: random.Random) -> None:
         self._order = list(range(1, objects + 1))

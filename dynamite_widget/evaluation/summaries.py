@@ -1,4 +1,4 @@
-"""Summaries of records: over all samples, per source, per class, per size, and means over sources."""
+"""Summaries of records: over all samples, per source, class and size, and means over sources."""
 
 from __future__ import annotations
 
