@@ -137,8 +137,8 @@ class ClickQueries(nn.Module):
         content = self.queries_nonlinear_projection(content)
         owner = F.pad(owner, (0, len(rows)), value=0)
         if self.config.identity_codes:
-            code = self.identity_embed(self._identities(owner).to(device))
-            content, position = content + code, position + code
+            identity = self.identity_embed(self._identities(owner).to(device))
+            content, position = content + identity, position + identity
         return QueryBatch(content, position, yx_device, owner)
 
     def _click_code(
