@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from dynamite_widget.model.config import PRESETS, ModelConfig, get_config
 from dynamite_widget.model.dynamite import DynaMITe
 from dynamite_widget.model.interactive import InteractiveTransformer
@@ -183,8 +184,10 @@ def test_a_query_that_may_look_nowhere_looks_everywhere() -> None:
     source = features(SMALL)
     queries = module.queries(source, [FEW])
     # Constant negative embeddings on positive mask features: every logit of every query is < 0.
-    module.mask_embed.layers[-1].weight.zero_()
-    module.mask_embed.layers[-1].bias.fill_(-1.0)
+    last = module.mask_embed.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.constant_(last.bias, -1.0)
     prepared = module.prepare(
         ImageFeatures(source.multi_scale, source.mask_features.abs(), None, source.padded_size)
     )
@@ -263,7 +266,7 @@ def test_gradients_reach_every_trainable_parameter() -> None:
     model = DynaMITe(SMALL_LITE.replace(pixel_decoder="fpn", pixel_decoder_layers=1)).train()
     torch.nn.init.normal_(model.transformer.refine.out.weight)  # type: ignore[union-attr]
     decoded = model(torch.randn(1, 3, 64, 64), [MANY])
-    loss = sum((p.logits.square().mean() for p in (decoded.final, *decoded.auxiliary)))
+    loss = sum(p.logits.square().mean() for p in (decoded.final, *decoded.auxiliary))
     loss.backward()  # type: ignore[union-attr]
     missing = [
         name

@@ -123,9 +123,8 @@ class ClickQueries(nn.Module):
 
         content = sample_descriptors(features.multi_scale, yx_device, features.padded_size)
         content = torch.where(padded, self.bg_query.to(content.dtype), content)
-        position = self.query_embed + self._click_code(
-            yx_device, t_hat.to(device), padded, features
-        )
+        code = self._click_code(yx_device, t_hat.to(device), padded, features)
+        position = (self.query_embed + code).expand(batch, longest, -1)
 
         # Static rows carry their own position code, without the common vector.
         rows: Tensor = self.bg_query[None]
