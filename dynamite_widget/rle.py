@@ -141,5 +141,16 @@ class RLE:
         return cls(size[0], size[1], np.asarray(counts, "<u4").tobytes())
 
 
+def as_rle(mask: RLE | ArrayLike | None) -> RLE | None:
+    """Return a mask given as an RLE or as an (H, W) array as an RLE.
+
+    Raises
+    ------
+    ValueError
+        If an array does not have two dimensions.
+    """
+    return mask if mask is None or isinstance(mask, RLE) else RLE.from_mask(mask)
+
+
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**32

@@ -222,9 +222,32 @@ def load(path: Path) -> ClickSession:
         raise SessionError(f"{path}: {error}") from error
 
 
+def read_session(
+    source: ClickSession | Mapping[str, Any] | str | bytes | os.PathLike[str],
+) -> ClickSession:
+    """Return a session from a session, its dict, its JSON text or the path of its file."""
+    from .session import ClickSession
+
+    if isinstance(source, ClickSession):
+        return source
+    if isinstance(source, Mapping):
+        return from_dict(source)
+    if isinstance(source, bytes):
+        return from_json(source)
+    if isinstance(source, str) and source.lstrip().startswith("{"):
+        return from_json(source)
+    if isinstance(source, (str, os.PathLike)):
+        return load(Path(source))
+    raise SessionError(
+        "a session is a ClickSession, its dict, its JSON text or a path; "
+        f"got {type(source).__name__}"
+    )
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace the file at `path` by `data`: temporary file beside it, fsync, rename."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent or None)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", dir=path.parent)
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -233,10 +256,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         # mkstemp makes files private; give this one the mode an ordinary new file would have.
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~mask)
-        os.replace(temporary, path)
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~mask
+        temporary.chmod(mode)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

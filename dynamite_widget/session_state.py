@@ -7,7 +7,6 @@ history, `session_json` the file format. Numpy only.
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from .rle import MAX_ID, RLE
 BACKGROUND = 0
 MAX_CLASS_NAME = 200
 MAX_SIDE = 1_000_000
+_NUMBERS = (int, float, np.integer, np.floating)
 StrokeMode = Literal["add", "erase"]
 
 
@@ -189,9 +189,9 @@ def as_integer(value: Any, name: str, low: int, high: int) -> int:
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         raise SessionError(f"{name} must be an integer {low}..{high}, got {value!r:.80}")
-    if not isinstance(value, numbers.Integral) and not (
+    if isinstance(value, (float, np.floating)) and not (
         math.isfinite(value) and value == math.floor(value)
     ):
         raise SessionError(f"{name} must be a whole number {low}..{high}, got {value!r:.80}")
@@ -236,7 +236,7 @@ def as_flag(value: Any, name: str) -> bool:
 
 def as_radius(value: Any) -> float:
     """Return a brush radius in pixels, or raise SessionError."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         raise SessionError(f"radius must be a number of pixels, got {value!r:.80}")
     radius = float(value) if -1e9 < value < 1e9 else math.inf
     if not 0 < radius <= 4096:
@@ -294,10 +294,9 @@ def check_state(state: SessionState) -> SessionState:
         for x, y in stroke.points:
             as_pixel(state, x, y)
     for times in ([c.t for c in state.clicks], [s.t for s in state.strokes]):
-        for t in times:
-            as_integer(t, "t", 0, state.next_t - 1)
-        if any(a >= b for a, b in pairwise(times)):
-            raise SessionError(f"time indices must ascend, got {times!r:.80}")
+        checked = [as_integer(t, "t", 0, state.next_t - 1) for t in times]
+        if any(a >= b for a, b in pairwise(checked)):
+            raise SessionError(f"time indices must ascend, got {checked!r:.80}")
     if {c.t for c in state.clicks} & {s.t for s in state.strokes}:
         raise SessionError("a click and a stroke share a time index")
     if state.active_instance != 0 and state.active_instance not in known:

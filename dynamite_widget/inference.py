@@ -1,0 +1,391 @@
+"""The thread that turns session states into segmentations; the newest state wins.
+
+It loads the network, embeds the picture and predicts, one thing at a time, for whatever state was
+submitted last: states that were overtaken meanwhile are skipped. Side jobs (previews, embedding the
+next picture) run when there is nothing else to do. Knows no session history and no notebook.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .embedding_cache import EmbeddingCache, Key
+from .errors import DynaMITeError
+from .picture import Picture
+from .segmentation import Segmentation
+from .session_state import Click, SessionState
+
+logger = logging.getLogger(__name__)
+
+StatusName = Literal["starting", "embedding", "predicting", "ready", "error"]
+_KEPT_PIXELS = 8_000_000
+_KEPT_PREDICTIONS = 8
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the inference thread is at; `latency_ms` is that of the last prediction."""
+
+    state: StatusName = "starting"
+    message: str = ""
+    model: str = ""
+    device: str = ""
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A state to be segmented; `revision` counts the states of one controller."""
+
+    revision: int
+    picture: Picture
+    state: SessionState
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a target came to.
+
+    Parameters
+    ----------
+    revision : int
+        Of the state it answers.
+    state : SessionState
+        That state.
+    picture : Picture
+        The picture of that state.
+    segmentation : Segmentation
+        With the state's edits applied.
+    labels : (h, w) int32 array
+        Label map at display resolution.
+    areas : dict from id to int
+        Pixels of the picture; estimated from `labels` where those are smaller.
+    scores : dict from id to float
+        0..1.
+    latency_ms : float
+        Time of the network and of drawing `labels`.
+    """
+
+    revision: int
+    state: SessionState
+    picture: Picture
+    segmentation: Segmentation
+    labels: NDArray[np.int32] = field(repr=False)
+    areas: dict[int, int]
+    scores: dict[int, float]
+    latency_ms: float
+
+
+@dataclass
+class Job:
+    """Something to compute when idle; exactly one of its three callables is called, once."""
+
+    run: Callable[[Any, Any, Result], None]
+    skipped: Callable[[], None]
+    failed: Callable[[Exception], None]
+    key: str | None = None
+
+
+class Inference:
+    """Owner of the model thread of one controller.
+
+    Parameters
+    ----------
+    make_predictor : callable
+        Returns a `Predictor`; called on the thread, again after a failure.
+    model_name : str
+        For the status.
+    cache : EmbeddingCache
+        Where embeddings are kept.
+    display_long_side_px : int
+        Size of `Result.labels`.
+    on_status, on_result, on_error : callable
+        Called on the thread with a `Status`, a `Result`, an exception. Must not block.
+    """
+
+    def __init__(
+        self,
+        make_predictor: Callable[[], Any],
+        model_name: str,
+        cache: EmbeddingCache,
+        display_long_side_px: int,
+        on_status: Callable[[Status], None],
+        on_result: Callable[[Result], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._make_predictor = make_predictor
+        self._cache = cache
+        self._long_side_px = display_long_side_px
+        self._on_status, self._on_result, self._on_error = on_status, on_result, on_error
+        self._condition = threading.Condition()
+        # Under the condition's lock:
+        self._target: Target | None = None
+        self._settled = -1
+        self._result: Result | None = None
+        self._failure: Exception | None = None
+        self._jobs: deque[Job] = deque()
+        self._closed = False
+        self._status = Status(model=model_name)
+        # Touched by the thread only:
+        self._predictor: Any = None
+        self._embedding: Any = None
+        self._embedded: tuple[int, Key] | None = None
+        self._predictions: OrderedDict[tuple[Click, ...], Segmentation] = OrderedDict()
+        self._thread = threading.Thread(target=self._run, name="dynamite-model", daemon=True)
+        self._thread.start()
+
+    # -- from any thread -------------------------------------------------------------------------
+
+    def submit(self, target: Target) -> None:
+        """Ask for a state; one that was asked for before and not begun yet is forgotten."""
+        with self._condition:
+            self._target = target
+            self._condition.notify_all()
+
+    def ask(self, job: Job) -> None:
+        """Queue a job; a waiting one with the same key is skipped."""
+        old: list[Job] = []
+        with self._condition:
+            closed = self._closed
+            if not closed:
+                if job.key is not None:
+                    old = [other for other in self._jobs if other.key == job.key]
+                    self._jobs = deque(other for other in self._jobs if other.key != job.key)
+                self._jobs.append(job)
+                self._condition.notify_all()
+        for other in old:
+            other.skipped()
+        if closed:
+            job.failed(DynaMITeError("the widget is closed"))
+
+    def wait(self, revision: int, timeout_s: float | None = None) -> Result | None:
+        """Wait for the result of a revision or a later one; None on timeout.
+
+        Raises
+        ------
+        DynaMITeError
+            If the prediction failed (the cause is chained), or the controller is closed.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("waiting on the model thread for the model thread would never end")
+        with self._condition:
+            if not self._condition.wait_for(
+                lambda: self._closed or self._settled >= revision, timeout_s
+            ):
+                return None
+            if self._settled < revision:
+                raise DynaMITeError("the controller is closed")
+            if self._failure is not None:
+                raise DynaMITeError(describe(self._failure)) from self._failure
+            return self._result
+
+    @property
+    def result(self) -> Result | None:
+        """The newest result, of whatever revision."""
+        with self._condition:
+            return self._result
+
+    @property
+    def status(self) -> Status:
+        """The present status."""
+        with self._condition:
+            return self._status
+
+    @property
+    def settled(self) -> int:
+        """Revision of the newest state that was answered, or failed."""
+        with self._condition:
+            return self._settled
+
+    def close(self, timeout_s: float | None = 10.0) -> None:
+        """End the thread and release what it holds."""
+        with self._condition:
+            self._closed = True
+            jobs, self._jobs = list(self._jobs), deque()
+            self._condition.notify_all()
+        for job in jobs:
+            job.failed(DynaMITeError("the widget is closed"))
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+
+    # -- on the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while True:
+                target: Target | None = None
+                job: Job | None = None
+                with self._condition:
+                    while not self._closed:
+                        target = self._target
+                        if target is not None and target.revision > self._settled:
+                            break
+                        target = None
+                        if self._jobs and self._target is not None:
+                            job = self._jobs.popleft()
+                            break
+                        self._condition.wait()
+                    if self._closed:
+                        if job is not None:
+                            job.failed(DynaMITeError("the widget is closed"))
+                        return
+                if target is not None:
+                    self._settle(target)
+                elif job is not None:
+                    self._run_job(job)
+        finally:
+            self._leave_picture(drop=True)
+            self._predictor = None
+
+    def _settle(self, target: Target) -> None:
+        try:
+            self._prepare(target.picture)
+            with self._condition:
+                if self._target is not None and self._target is not target:
+                    target = self._target  # overtaken while the picture was embedded
+                if self._closed or self._embedded is None:
+                    return
+                if target.picture.version != self._embedded[0]:
+                    return
+            result = self._predict(target)
+        except Exception as error:
+            if not isinstance(error, DynaMITeError):
+                logger.exception("revision %d could not be predicted", target.revision)
+            with self._condition:
+                self._settled, self._failure = target.revision, error
+                self._condition.notify_all()
+            self._set_status(state="error", message=describe(error))
+            self._on_error(error)
+            return
+        with self._condition:
+            self._settled, self._failure, self._result = target.revision, None, result
+            current = self._target is None or self._target.revision == target.revision
+            self._condition.notify_all()
+        if current:
+            self._set_status(state="ready", message="", latency_ms=round(result.latency_ms, 1))
+        self._on_result(result)
+
+    def _prepare(self, picture: Picture) -> None:
+        if self._predictor is None:
+            self._set_status(state="starting", message="loading the network")
+            self._predictor = self._make_predictor()
+            self._set_status(device=str(getattr(self._predictor, "device", "")))
+        if self._embedded is None or self._embedded[0] != picture.version:
+            self._leave_picture()
+            self._set_status(state="embedding", message="")
+            key = (picture.hash, checkpoint_hash(self._predictor))
+            predictor = self._predictor
+            self._embedding = self._with_room(
+                lambda: self._cache.acquire(key, lambda: predictor.embed(picture.image))
+            )
+            self._embedded = (picture.version, key)
+
+    def _leave_picture(self, drop: bool = False) -> None:
+        if self._embedded is not None:
+            self._cache.release(self._embedded[1], drop=drop)
+        self._embedding = self._embedded = None
+        self._predictions.clear()
+        if drop:
+            with self._condition:
+                self._result = None
+
+    def _predict(self, target: Target) -> Result:
+        started = time.perf_counter()
+        state = target.state
+        base = self._predictions.get(state.clicks)
+        if base is None:
+            self._set_status(state="predicting", message="")
+            base = self._with_room(
+                lambda: self._predictor.predict(
+                    self._embedding, state.clicks, instances=state.instance_ids
+                )
+            )
+            self._keep(state.clicks, base)
+        segmentation = base.with_edits(state)
+        height, width = target.picture.size_within(self._long_side_px)
+        labels = self._with_room(lambda: segmentation.label_map_at(height, width))
+        counts = np.bincount(labels.reshape(-1), minlength=state.next_id)
+        scale = state.height * state.width / (height * width)
+        ids = segmentation.instances
+        return Result(
+            target.revision,
+            state,
+            target.picture,
+            segmentation,
+            labels,
+            {i: round(float(counts[i]) * scale) for i in ids},
+            {i: float(score) for i, score in zip(ids, segmentation.scores, strict=True)},
+            (time.perf_counter() - started) * 1000,
+        )
+
+    def _keep(self, clicks: tuple[Click, ...], base: Segmentation) -> None:
+        """Remember a few predictions, so that undo, redo and renaming cost nothing."""
+        self._predictions[clicks] = base
+        pixels = max(1, base.height * base.width)
+        limit = max(1, min(_KEPT_PREDICTIONS, _KEPT_PIXELS // pixels))
+        while len(self._predictions) > limit:
+            self._predictions.popitem(last=False)
+
+    def _run_job(self, job: Job) -> None:
+        with self._condition:
+            failure, result = self._failure, self._result
+        try:
+            if failure is not None:
+                raise failure
+            if result is None:
+                raise DynaMITeError("there is no prediction yet")
+            job.run(self._predictor, self._embedding, result)
+        except Exception as error:
+            job.failed(error)
+
+    def _with_room(self, compute: Callable[[], Any]) -> Any:
+        """Compute; if memory runs out, drop what is kept for convenience and try once more."""
+        try:
+            return compute()
+        except Exception as error:
+            if not isinstance(error, MemoryError) and "OutOfMemory" not in type(error).__name__:
+                raise
+            logger.warning("out of memory; dropping cached embeddings and trying again")
+        self._predictions.clear()
+        self._cache.clear()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return compute()
+
+    def _set_status(self, **changes: Any) -> None:
+        with self._condition:
+            status = replace(self._status, **changes)
+            if status == self._status:
+                return
+            self._status = status
+        self._on_status(status)
+
+
+def checkpoint_hash(predictor: Any) -> str:
+    """Return the hash of the weights of a predictor, "" when it does not say."""
+    for holder in (predictor, getattr(predictor, "model", None)):
+        value = getattr(holder, "checkpoint_hash", None)
+        if isinstance(value, str) and value:
+            return value
+    return f"unknown-{id(predictor)}"
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception in words for a person."""
+    text = str(error).strip()
+    if isinstance(error, DynaMITeError) and text:
+        return text
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
+        return f"out of memory while predicting; the clicks are kept. {text}".strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
