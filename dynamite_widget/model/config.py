@@ -141,6 +141,9 @@ PRESETS: dict[str, ModelConfig] = {
             refine_width=32,
             mask_padding_queries=True,
             time_scale=64,
+            # What the ImageNet weights of this backbone were trained with.
+            pixel_mean=(127.0, 127.0, 127.0),
+            pixel_std=(128.0, 128.0, 128.0),
         ),
     )
 }
