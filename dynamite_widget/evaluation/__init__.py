@@ -23,6 +23,8 @@ _HOME = {
     "instance_ious": "metrics",
     "number_of_clicks": "metrics",
     "summarise": "summaries",
+    "EvaluationDataset": "datasets",
+    "open_evaluation_dataset": "datasets",
     "run_noc": "noc",
     "evaluate_noc": "noc",
     "run_mist": "mist",

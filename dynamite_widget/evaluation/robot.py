@@ -1,7 +1,7 @@
 """The robot annotator: where a simulated person clicks next, given ground truth and prediction.
 
 Rules as published (distance-transform maxima, a not-clicked map shared by all objects); a
-human-like variant with noise lives here too. Which *object* is corrected next is decided in `strategies`.
+human-like variant with noise lives here too. Which object is corrected next: see `strategies`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def distance_to_background(mask: NDArray[np.generic]) -> NDArray[np.float32]:
     """Return the Euclidean distance of every true pixel to the nearest false one.
 
     The mask is surrounded by a frame of one false pixel, so that the border of the picture counts
-    as an edge. The whole picture is transformed although the bounding box would do: OpenCV's rounding
-    depends on the position, and among equally deep pixels that rounding picks the published click.
+    as an edge. The whole picture is transformed although the bounding box would do: OpenCV's
+    rounding depends on the position, and among equally deep pixels it picks the published click.
 
     Parameters
     ----------
