@@ -148,7 +148,7 @@ def _paper_matrix(
 
 
 def _axis_offset(low: float, high: float, wanted: float, size: int) -> float:
-    """Shift `wanted` so that the picture's span [low, high] covers the crop, or starts in it at 0."""
+    """Shift `wanted` so that the span [low, high] covers the crop, or starts at 0 if smaller."""
     if high - low <= size:
         return -low
     return float(np.clip(wanted, size - high, -low))

@@ -69,7 +69,7 @@ class PictureStore:
         return isinstance(name, str) and self._find(name) is not None
 
     def __len__(self) -> int:
-        return len({path for path in self._files.values()}) + len(set(self._members.values()))
+        return len(set(self._files.values())) + len(set(self._members.values()))
 
     def __getstate__(self) -> dict[str, object]:
         # maps of files cannot be pickled to a spawned worker; they are opened again on use
@@ -102,6 +102,6 @@ class PictureStore:
                 raise DataError(f"cannot read picture {str(where)!r}: {error}") from error
         number, offset, size = where
         if number not in self._maps:
-            with open(self._tars[number], "rb") as file:
+            with self._tars[number].open("rb") as file:
                 self._maps[number] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._maps[number][offset : offset + size]
