@@ -19,6 +19,7 @@ __all__ = ["DeformablePixelDecoder", "deformable_attention"]
 
 _LEVELS = 3
 _GROUPS = 32
+_CHUNK = 4096  # queries
 
 
 def deformable_attention(
@@ -42,6 +43,18 @@ def deformable_attention(
     Tensor of shape (B, Q, heads * width)
         Samples are bilinear between cell centres, zero outside the map.
     """
+    inputs = (value, locations, weights)
+    if value.device.type == "cpu" and not (
+        torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    ):
+        return _gather_rows(value, shapes, locations, weights)
+    return _sample_maps(value, shapes, locations, weights)
+
+
+def _sample_maps(
+    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """`deformable_attention` by one `grid_sample` per level: for accelerators and gradients."""
     batch, _, heads, width = value.shape
     queries, points = locations.shape[1], locations.shape[4]
     grids = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
@@ -64,6 +77,59 @@ def deformable_attention(
     factors = weights.permute(0, 2, 1, 3, 4).reshape(batch * heads, 1, queries, -1, points)
     summed = (samples * factors).sum((3, 4))
     return summed.view(batch, heads * width, queries).transpose(1, 2)
+
+
+def _gather_rows(
+    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """`deformable_attention` as a weighted sum of table rows: four times faster on a CPU.
+
+    Every query and head adds up ``levels * points * 4`` rows of one table (the four cells around
+    each point), which is what `embedding_bag` does without storing the samples. Chunks of queries
+    keep the index arrays within the cache.
+    """
+    batch, total, heads, width = value.shape
+    table = value.reshape(batch * total * heads, width)
+    rows = torch.arange(heads, dtype=torch.int32)
+    rows = rows + torch.arange(batch, dtype=torch.int32)[:, None] * (total * heads)
+    rows = rows.view(batch, 1, heads, 1, 1)
+    outputs = []
+    for points, factors in zip(
+        locations.split(_CHUNK, dim=1), weights.split(_CHUNK, dim=1), strict=True
+    ):
+        shape = (*points.shape[:-1], 2, 2)
+        index = torch.empty(shape, dtype=torch.int32)
+        amount = torch.empty(shape, dtype=value.dtype)
+        start = 0
+        for level, (height, columns) in enumerate(shapes):
+            x, share_x = _neighbours(points[:, :, :, level, :, 0], columns)
+            y, share_y = _neighbours(points[:, :, :, level, :, 1], height)
+            share_y = share_y * factors[:, :, :, level, :, None]
+            y = y * (columns * heads) + (rows + start * heads)
+            torch.add(y[..., None], (x * heads)[..., None, :], out=index[:, :, :, level])
+            torch.mul(share_y[..., None], share_x[..., None, :], out=amount[:, :, :, level])
+            start += height * columns
+        bags = batch * points.shape[1] * heads
+        summed = F.embedding_bag(
+            index.view(bags, -1), table, per_sample_weights=amount.view(bags, -1), mode="sum"
+        )
+        outputs.append(summed.view(batch, -1, heads * width))
+    return torch.cat(outputs, dim=1)
+
+
+def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Find the two cells around each position (0..1) along one axis, and their bilinear shares.
+
+    Returns int32 cells within 0..size - 1 and shares, both (..., 2); cells outside have share 0.
+    """
+    # The same order of operations as in grid_sample, so that both ways round alike.
+    cell = (2 * position - 1 + 1) * (size / 2) - 0.5
+    lower = cell.floor()
+    above = cell - lower
+    cells = torch.stack((lower, lower + 1), dim=-1)
+    inside = (cells >= 0) & (cells < size)
+    shares = torch.stack((1 - above, above), dim=-1) * inside
+    return cells.clamp_(0, size - 1).int(), shares
 
 
 class _DeformableAttention(nn.Module):

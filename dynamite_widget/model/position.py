@@ -17,18 +17,14 @@ _TEMPERATURE = 10_000.0
 _EPS = 1e-6
 
 
-def _wavelengths(
-    num_feats: int, device: torch.device | str | None, dtype: torch.dtype
-) -> Tensor:
+def _wavelengths(num_feats: int, device: torch.device | str | None, dtype: torch.dtype) -> Tensor:
     index = torch.arange(num_feats, device=device, dtype=dtype)
     return _TEMPERATURE ** (2 * torch.div(index, 2, rounding_mode="floor") / num_feats)
 
 
 def _interleave(phase: Tensor) -> Tensor:
     """Sine of the even and cosine of the odd entries of the last axis."""
-    return torch.stack(
-        (phase[..., 0::2].sin(), phase[..., 1::2].cos()), dim=-1
-    ).flatten(-2)
+    return torch.stack((phase[..., 0::2].sin(), phase[..., 1::2].cos()), dim=-1).flatten(-2)
 
 
 def sine_code_1d(values: Tensor, num_feats: int = 128) -> Tensor:
@@ -47,9 +43,7 @@ def sine_code_1d(values: Tensor, num_feats: int = 128) -> Tensor:
         ``sin(2 pi a w_j)`` for even j, ``cos(2 pi a w_j)`` for odd j; dtype and device of `values`.
     """
     scaled = values * (2 * math.pi)
-    return _interleave(
-        scaled[..., None] / _wavelengths(num_feats, values.device, scaled.dtype)
-    )
+    return _interleave(scaled[..., None] / _wavelengths(num_feats, values.device, scaled.dtype))
 
 
 def sine_code_2d(

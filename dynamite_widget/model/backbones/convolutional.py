@@ -57,7 +57,7 @@ class ResNet50(_TimmFeatures):
 
     def __init__(self) -> None:
         super().__init__("resnet50")
-        from timm.layers import freeze_batch_norm_2d
+        from timm.layers.norm_act import freeze_batch_norm_2d
 
         self.net = freeze_batch_norm_2d(self.net)
 

@@ -7,7 +7,6 @@ give the same numbers. Entry names equal those of the authors' checkpoints.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -124,7 +123,8 @@ class MixTransformer(Backbone):
     ) -> None:
         super().__init__()
         self.channels = widths
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        last = sum(depths) - 1
+        rates = [drop_path_rate * index / last for index in range(last + 1)]
         in_channels = 3
         for index, (dim, depth) in enumerate(zip(widths, depths, strict=True)):
             kernel, stride = (7, 4) if index == 0 else (3, 2)

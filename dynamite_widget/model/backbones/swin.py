@@ -93,22 +93,27 @@ class SwinBackbone(Backbone):
         key = (rows, columns, like.device, like.dtype)
         mask = self._masks.get(key)
         if mask is None:
-            window, shift = self.window, self.window // 2
-
-            def region(windows: int) -> Tensor:
-                index = torch.arange(windows * window, device=like.device)
-                start = windows * window
-                return (index >= start - window).int() + (index >= start - shift).int()
-
-            regions = region(rows)[:, None] * 3 + region(columns)
-            regions = regions.view(rows, window, columns, window).transpose(1, 2)
-            regions = regions.reshape(-1, window * window)
-            different = regions[:, :, None] != regions[:, None, :]
-            mask = different.to(like.dtype) * _DIFFERENT_REGION
+            # A mask made while predicting may serve a training step later.
+            with torch.inference_mode(False):
+                mask = self._build_mask(rows, columns, like)
             if len(self._masks) >= _CACHED_MASKS:
                 self._masks.clear()
             self._masks[key] = mask
         return mask
+
+    def _build_mask(self, rows: int, columns: int, like: Tensor) -> Tensor:
+        window, shift = self.window, self.window // 2
+
+        def region(windows: int) -> Tensor:
+            index = torch.arange(windows * window, device=like.device)
+            start = windows * window
+            return (index >= start - window).int() + (index >= start - shift).int()
+
+        regions = region(rows)[:, None] * 3 + region(columns)
+        regions = regions.view(rows, window, columns, window).transpose(1, 2)
+        regions = regions.reshape(-1, window * window)
+        different = regions[:, :, None] != regions[:, None, :]
+        return different.to(like.dtype) * _DIFFERENT_REGION
 
     def reference_key(self, key: str) -> str:
         """See `Backbone.reference_key`; there, a stage downsamples at its end, not at its start."""
