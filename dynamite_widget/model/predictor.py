@@ -1,0 +1,345 @@
+"""`Predictor`: a picture is embedded once, clicks become masks as often as they change.
+
+Around `DynaMITe`: the resize rule, click coordinates, states that the network cannot take (no
+click of any instance), devices and precision. Widget, scripts and evaluation all come through here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import numbers
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import SessionError
+from ..images import MAX_MEGAPIXELS, load_image, picture_hash
+from ..segmentation import Segmentation
+from .config import ModelConfig
+from .render import LogitsRenderer, MaskLogits
+from .resize import preprocess
+from .structures import ClickTensors, Prediction, PreparedFeatures
+
+_THUMBNAIL_LONG_SIDE = 384
+
+
+@dataclass(frozen=True)
+class ImageEmbedding:
+    """All that the network knows of a picture before any click; made by `Predictor.embed`.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the original picture in pixels.
+    network_size : tuple of int
+        (h', w') that it was resized to.
+    padded_size : tuple of int
+        (Hp, Wp), multiples of 32.
+    picture_hash : str
+        SHA-256 of the picture.
+    key : str
+        Hash of all that the embedding is a function of: picture, weights, device type, precision.
+    prepared : PreparedFeatures
+        Click-independent products of the network.
+    config : ModelConfig
+        Of the network that made it.
+    thumbnail : (h, w, 3) uint8 array
+        Small copy of the picture, for previews.
+    """
+
+    height: int
+    width: int
+    network_size: tuple[int, int]
+    padded_size: tuple[int, int]
+    picture_hash: str
+    key: str
+    prepared: PreparedFeatures = field(repr=False)
+    config: ModelConfig = field(repr=False)
+    thumbnail: NDArray[np.uint8] = field(repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held, most of it on the network's device."""
+        return self.prepared.nbytes + self.thumbnail.nbytes
+
+
+class Predictor:
+    """Segments pictures by clicks.
+
+    May be used from several threads at once. The network is switched to evaluation mode.
+
+    Parameters
+    ----------
+    model : DynaMITe
+        From `load_model`. Its device and parameter type are used as they are; on CUDA devices with
+        float32 weights, matrix products run in half precision (except in the pixel decoder, which
+        always computes in float32).
+    half : bool or None
+        Half precision on CUDA; None: where the weights are float32 and the device is CUDA.
+
+    Examples
+    --------
+    >>> embedding = predictor.embed("picture.jpg")  # doctest: +SKIP
+    >>> predictor.predict(embedding, [Click(120, 80, instance=1)]).label_map  # doctest: +SKIP
+    """
+
+    def __init__(self, model: Any, half: bool | None = None) -> None:
+        self.model = model.eval() if model.training else model
+        parameter = next(iter(model.parameters()), torch.zeros(0))
+        self._device, self._dtype = parameter.device, parameter.dtype
+        on_cuda = self._device.type == "cuda"
+        if half and not on_cuda:
+            raise ValueError(f"half precision is for CUDA devices; the model is on {self._device}")
+        self._half = on_cuda and self._dtype == torch.float32 if half is None else half
+        self._hash_lock = threading.Lock()
+        self._hash: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.config.name}, device={self._device}, dtype={self._dtype})"
+
+    @property
+    def config(self) -> ModelConfig:
+        """Configuration of the network."""
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self._device
+
+    @property
+    def checkpoint_hash(self) -> str:
+        """Hash of the weights, hexadecimal: the checkpoint's where the model says, else computed."""
+        stated = getattr(self.model, "checkpoint_hash", None)
+        if isinstance(stated, str) and stated:
+            return stated
+        with self._hash_lock:
+            if self._hash is None:
+                digest = hashlib.sha256()
+                for name, value in sorted(self.model.state_dict().items()):
+                    digest.update(f"{name}:{tuple(value.shape)}:{value.dtype};".encode())
+                    raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                    digest.update(raw.numpy())
+                self._hash = digest.hexdigest()
+            return self._hash
+
+    def embed(self, image: Any, max_megapixels: float | None = MAX_MEGAPIXELS) -> ImageEmbedding:
+        """Compute everything about a picture that no click changes.
+
+        Parameters
+        ----------
+        image : path, bytes, PIL image, array or tensor
+            See `dynamite_widget.images.load_image`.
+        max_megapixels : float or None
+            Larger pictures are refused; None: no limit.
+
+        Returns
+        -------
+        ImageEmbedding
+
+        Raises
+        ------
+        ImageError
+            If it is not a usable picture.
+        """
+        picture = load_image(image, max_megapixels)
+        height, width = picture.shape[:2]
+        pixels, size = preprocess(picture, self.config)
+        with torch.inference_mode(), self._precision():
+            tensor = torch.from_numpy(pixels)[None].to(self._device, self._dtype)
+            prepared = self.model.prepare(self.model.encode_image(tensor))
+        hashed = picture_hash(picture)
+        parts = (hashed, self.checkpoint_hash, self._device.type, str(self._dtype), str(self._half))
+        return ImageEmbedding(
+            height,
+            width,
+            size,
+            (pixels.shape[1], pixels.shape[2]),
+            hashed,
+            hashlib.sha256("|".join(parts).encode()).hexdigest(),
+            prepared,
+            self.config,
+            _thumbnail(picture),
+        )
+
+    def predict(
+        self,
+        embedding: ImageEmbedding,
+        clicks: Sequence[Any],
+        instances: Iterable[int] | None = None,
+    ) -> Segmentation:
+        """Segment all instances of a picture from all of its clicks.
+
+        Parameters
+        ----------
+        embedding : ImageEmbedding
+            From `embed`.
+        clicks : sequence of Click
+            In the order of arrival: a click without t gets the next one after the largest given.
+            With no click, or background clicks only, everything is background.
+        instances : iterable of int, optional
+            Instances that exist; those without a click own no pixel. By default those with clicks.
+
+        Returns
+        -------
+        Segmentation
+            Rendered when asked for.
+
+        Raises
+        ------
+        SessionError
+            If a click lies outside the picture, is not made of whole numbers, belongs to an unknown
+            instance, repeats a time index, or lies on the pixel of another click.
+        ValueError
+            If the embedding was made by another kind of network or on another device.
+        """
+        self._check_embedding(embedding)
+        points, ids = check_clicks(clicks, embedding.height, embedding.width, instances)
+        if not (points[:, 2] > 0).any():
+            return Segmentation.empty(embedding.height, embedding.width, ids, embedding.thumbnail)
+        tensors = click_tensors(points, embedding)
+        with torch.inference_mode(), self._precision():
+            final = self.model.decode_clicks(embedding.prepared, [tensors]).final
+        renderer = LogitsRenderer(_mask_logits(final, embedding.network_size))
+        return Segmentation(
+            embedding.height, embedding.width, ids, renderer, thumbnail=embedding.thumbnail
+        )
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if not self._half:
+            return contextlib.nullcontext()
+        # float16, not bfloat16: activations are small after the norms, its 10-bit mantissa keeps
+        # boundaries in place, and the published networks were trained with it.
+        return torch.autocast("cuda", dtype=torch.float16)
+
+    def _check_embedding(self, embedding: ImageEmbedding) -> None:
+        if not isinstance(embedding, ImageEmbedding):
+            raise TypeError(
+                f"predict needs what embed returned, an ImageEmbedding; got {type(embedding).__name__}"
+            )
+        if embedding.config != self.config:
+            raise ValueError(
+                f"the embedding was made by {embedding.config.name!r}, this is "
+                f"{self.config.name!r} (or a variant of it); embed the picture again"
+            )
+
+
+def check_clicks(
+    clicks: Sequence[Any], height: int, width: int, instances: Iterable[int] | None = None
+) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+    """Validate clicks and give those without a time index one.
+
+    Parameters
+    ----------
+    clicks : sequence of Click
+        Anything with x, y, instance and t.
+    height, width : int
+        Size of the picture in pixels.
+    instances : iterable of int, optional
+        Instances that exist; by default those with clicks.
+
+    Returns
+    -------
+    points : (N, 4) int64 array
+        y, x, instance, t of each click, in the order given.
+    instances : tuple of int
+        Ascending.
+
+    Raises
+    ------
+    SessionError
+        See `Predictor.predict`.
+    """
+    known = None if instances is None else {_whole(i, "instance id", None) for i in instances}
+    if known and min(known) < 1:
+        raise SessionError(f"instance ids are >= 1 (0 is the background), got {min(known)}")
+    points = np.zeros((len(clicks), 4), np.int64)
+    times: dict[int, int] = {}
+    places: dict[tuple[int, int], int] = {}
+    for n, click in enumerate(clicks):
+        where = f"click {n}"
+        try:
+            raw = (click.x, click.y, click.instance, getattr(click, "t", None))
+        except AttributeError:
+            raise SessionError(f"{where} is not a Click(x, y, instance): {click!r:.80}") from None
+        x, y = _whole(raw[0], "x", where), _whole(raw[1], "y", where)
+        instance = _whole(raw[2], "instance", where)
+        if not (0 <= x < width and 0 <= y < height):
+            raise SessionError(
+                f"{where} at x={x}, y={y} is outside the picture; x must be 0..{width - 1}, "
+                f"y 0..{height - 1}"
+            )
+        if instance < 0:
+            raise SessionError(f"{where} has instance {instance}; use >= 1, or 0 for the background")
+        if known is not None and instance and instance not in known:
+            raise SessionError(
+                f"{where} belongs to unknown instance {instance}; instances: {sorted(known)}"
+            )
+        if (x, y) in places:
+            other = places[x, y]
+            relation = "the same" if other == instance else "another"
+            raise SessionError(
+                f"{where} (instance {instance}) lies at x={x}, y={y} like a click of {relation} "
+                f"instance ({other}); each pixel takes one click"
+            )
+        places[x, y] = instance
+        t = -1 if raw[3] is None else _whole(raw[3], "t", where)
+        if raw[3] is not None:
+            if t < 0:
+                raise SessionError(f"{where} has t={t}; time indices are >= 0")
+            if t in times:
+                raise SessionError(f"{where} has t={t} like click {times[t]}; t must be unique")
+            times[t] = n
+        points[n] = y, x, instance, t
+    missing = points[:, 3] < 0
+    if missing.any():
+        after = max(times, default=-1) + 1
+        points[missing, 3] = after + np.arange(int(missing.sum()))
+    ids = known if known is not None else {int(i) for i in points[:, 2] if i > 0}
+    return points, tuple(sorted(ids))
+
+
+def click_tensors(points: NDArray[np.int64], embedding: ImageEmbedding) -> ClickTensors:
+    """Map checked clicks to network-image pixels: y · h' / h and x · w' / w, without rounding."""
+    scale = np.asarray(
+        [
+            embedding.network_size[0] / embedding.height,
+            embedding.network_size[1] / embedding.width,
+        ]
+    )
+    yx = (points[:, :2] * scale).astype(np.float32)
+    return ClickTensors(
+        torch.from_numpy(yx),
+        torch.from_numpy(np.ascontiguousarray(points[:, 3])),
+        torch.from_numpy(np.ascontiguousarray(points[:, 2])),
+    )
+
+
+def _mask_logits(prediction: Prediction, network_size: tuple[int, int]) -> MaskLogits:
+    owners = tuple(int(i) for i in prediction.channel_instance[0].tolist())
+    return MaskLogits(prediction.logits[0], owners, network_size)
+
+
+def _whole(value: Any, name: str, where: str | None) -> int:
+    of = f"{where}: " if where else ""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise SessionError(f"{of}{name} must be an integer, got {value!r:.80}")
+    return int(value)
+
+
+def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    scale = min(1.0, _THUMBNAIL_LONG_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    reduced = Image.fromarray(picture).resize(
+        size, Image.Resampling.BILINEAR, reducing_gap=2.0 if scale < 1 else None
+    )
+    return np.array(reduced)

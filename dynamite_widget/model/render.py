@@ -1,0 +1,365 @@
+"""From mask logits to label map and margin at any size, with bounded memory.
+
+Section 5 of the architecture: logits at stride 4 go bilinearly to the padded network image, are
+cropped to the picture, go bilinearly to the target size, and only then compete: maximum over the
+channels of an instance, arg max over instances and background. Both resizings are linear and
+separable, so per axis they are one sparse matrix. Two exact ways to evaluate it:
+
+- everywhere, in row bands, on the device of the logits (used on GPUs);
+- in tiles, leaving out channels that cannot win there (used on CPUs): an interpolated value lies
+  between the smallest and the largest of the logits it comes from. Most tiles have one possible
+  winner and need no interpolation at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+LabelMap = NDArray[np.int32]
+
+STRIDE = 4
+#: Scratch memory for interpolated logits, in bytes.
+WORKING_SET_BYTES = 48 * 2**20
+#: Side of a tile in stride-4 pixels.
+TILE = 8
+# Two bilinear steps read at most this many neighbouring stride-4 pixels per axis.
+_TAPS = 3
+
+
+@dataclass(frozen=True)
+class MaskLogits:
+    """Final mask logits of one picture and what their channels mean.
+
+    Parameters
+    ----------
+    logits : Tensor
+        (C, Hp / 4, Wp / 4).
+    channel_instance : tuple of int
+        Instance of each channel, 0 = background; ids may repeat, -1 = to be ignored.
+    network_size : tuple of int
+        (h', w'), the part of the network image that holds the picture.
+    """
+
+    logits: Tensor
+    channel_instance: tuple[int, ...]
+    network_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.logits.ndim != 3 or len(self.logits) != len(self.channel_instance):
+            raise ValueError(
+                f"logits of shape {tuple(self.logits.shape)} do not fit "
+                f"{len(self.channel_instance)} channels"
+            )
+        limits = (self.logits.shape[1] * STRIDE, self.logits.shape[2] * STRIDE)
+        if not all(1 <= n <= limit for n, limit in zip(self.network_size, limits, strict=True)):
+            raise ValueError(f"network size {self.network_size} exceeds the padded size {limits}")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.logits.numel() * self.logits.element_size()
+
+
+class LogitsRenderer:
+    """Draws a `Segmentation` from mask logits; safe to use from several threads.
+
+    Parameters
+    ----------
+    mask_logits : MaskLogits
+        Kept as they are, on their device.
+    """
+
+    def __init__(self, mask_logits: MaskLogits) -> None:
+        owners = mask_logits.channel_instance
+        # Objects ascending, background last: the first of equal values wins.
+        groups = [*sorted({o for o in owners if o > 0}), *([0] if 0 in owners else [])]
+        order = [c for g in groups for c, owner in enumerate(owners) if owner == g]
+        if not order:
+            raise ValueError("no channel belongs to an instance or to the background")
+        with torch.inference_mode():
+            logits = mask_logits.logits
+            if order != list(range(len(owners))):
+                logits = logits[order]
+            if logits.dtype != torch.float32:
+                logits = logits.float()
+            self._logits = logits.contiguous()
+        self._groups = np.asarray(groups, np.int32)
+        group_of = [groups.index(owners[c]) for c in order]
+        self._group_of = np.asarray(group_of)
+        self._network_size = mask_logits.network_size
+
+    def label_map(self, height: int, width: int) -> LabelMap:
+        """Return the (height, width) int32 label map."""
+        if self._logits.device.type == "cpu":
+            return self._label_tiles(height, width)
+        labels = np.empty((height, width), np.int32)
+        for rows, best, _second, index in self._bands(height, width, False):
+            del best
+            labels[rows] = self._groups[index.cpu().numpy()]
+        return labels
+
+    def margin(self, height: int, width: int) -> NDArray[np.float32]:
+        """Return the (height, width) float32 margin: best minus second best group, >= 0."""
+        if len(self._groups) < 2:
+            return np.full((height, width), np.float32(np.finfo(np.float32).max))
+        if self._logits.device.type == "cpu":
+            return self._margin_tiles(height, width)
+        margin = np.empty((height, width), np.float32)
+        for rows, best, second, _index in self._bands(height, width, True):
+            margin[rows] = (best - second).cpu().numpy()
+        return margin
+
+    @torch.inference_mode()
+    def scores(self) -> Mapping[int, float]:
+        """Return per instance the mean of sigmoid(own - best other logit) over its pixels.
+
+        Own pixels are those of the stride-4 map inside the picture; 0 without any.
+        """
+        rows, columns = (-(-n // STRIDE) for n in self._network_size)
+        first, second, index = _compete(
+            self._logits[:, :rows, :columns], self._group_of, want_second=True
+        )
+        confidence = torch.sigmoid(first - second).double().flatten()
+        index = index.flatten().to(torch.int64)
+        count = len(self._groups)
+        total = torch.zeros(count, dtype=torch.float64, device=index.device)
+        # One-hot products, not scatter_add_: that is not deterministic on GPUs.
+        pixels = torch.bincount(index, minlength=count).cpu().tolist()
+        for g in range(count):
+            total[g] = (confidence * (index == g)).sum()
+        sums = total.cpu().tolist()
+        return {
+            int(instance): sums[g] / pixels[g] if pixels[g] else 0.0
+            for g, instance in enumerate(self._groups)
+            if instance
+        }
+
+    # --- everywhere, in row bands ----------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _bands(
+        self, height: int, width: int, want_second: bool
+    ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+        """Yield rows, best and second-best group value and the index of the best group."""
+        logits = self._logits
+        channels, coarse_height, coarse_width = logits.shape
+        device = logits.device
+        y_first, y_weight = axis_taps(coarse_height, self._network_size[0], height)
+        columns = [
+            (torch.from_numpy(np.minimum(first, coarse_width - 1)).to(device), weight.to(device))
+            for first, weight in _by_tap(*axis_taps(coarse_width, self._network_size[1], width))
+        ]
+        # Per row of pixels: interpolated values twice (sum and summand) and a few results.
+        step = max(1, WORKING_SET_BYTES // (4 * width * (2 * channels + 6)))
+        for start in range(0, height, step):
+            part = slice(start, min(height, start + step))
+            rows = torch.zeros(
+                (channels, part.stop - part.start, coarse_width), device=device, dtype=torch.float32
+            )
+            for first, weight in _by_tap(y_first[part], y_weight[part]):
+                index = torch.from_numpy(np.minimum(first, coarse_height - 1)).to(device)
+                rows.addcmul_(logits[:, index], weight.to(device)[:, None])
+            values = rows.new_zeros((channels, part.stop - part.start, width))
+            for index, weight in columns:
+                values.addcmul_(rows[:, :, index], weight)
+            yield part, *_compete(values, self._group_of, want_second)
+
+    # --- in tiles ---------------------------------------------------------------------------------
+
+    def _label_tiles(self, height: int, width: int) -> LabelMap:
+        labels = np.empty((height, width), np.int32)
+        logits = self._logits.numpy()
+        plan = _TilePlan(self._logits, self._network_size, height, width)
+        # A channel can win a tile only if its maximum reaches the best of the minima.
+        possible = plan.highest >= plan.lowest.max(axis=0) - plan.slack
+        starts = np.flatnonzero(np.diff(self._group_of, prepend=-1))
+        in_group = np.logical_or.reduceat(possible, starts, axis=0)
+        lonely = in_group.sum(axis=0) == 1
+        winner = self._groups[in_group.argmax(axis=0)]
+        for i, j, rows, columns in plan.tiles():
+            if lonely[i, j]:
+                labels[rows, columns] = winner[i, j]
+                continue
+            channels = np.flatnonzero(possible[:, i, j])
+            for part, values in plan.values(logits, channels, i, j, rows, columns):
+                # Channels are sorted by group, so the first maximum is the first group's.
+                best = self._group_of[channels][values.argmax(axis=0)]
+                labels[part, columns] = self._groups[best]
+        return labels
+
+    def _margin_tiles(self, height: int, width: int) -> NDArray[np.float32]:
+        margin = np.empty((height, width), np.float32)
+        logits = self._logits.numpy()
+        plan = _TilePlan(self._logits, self._network_size, height, width)
+        starts = np.flatnonzero(np.diff(self._group_of, prepend=-1))
+        # Both the best and the second-best group must be among the channels kept.
+        by_group = np.maximum.reduceat(plan.lowest, starts, axis=0)
+        needed = plan.highest >= np.partition(by_group, -2, axis=0)[-2] - plan.slack
+        for i, j, rows, columns in plan.tiles():
+            channels = np.flatnonzero(needed[:, i, j])
+            owners = self._group_of[channels]
+            first = np.flatnonzero(np.diff(owners, prepend=-1))
+            for part, values in plan.values(logits, channels, i, j, rows, columns):
+                groups = np.maximum.reduceat(values, first, axis=0)
+                top = np.partition(groups, -2, axis=0)[-2:]
+                margin[part, columns] = top[1] - top[0]
+        return margin
+
+
+class _TilePlan:
+    """Tiles of the target map, the stride-4 pixels that each reads, and bounds of each channel."""
+
+    def __init__(
+        self, logits: Tensor, network_size: tuple[int, int], height: int, width: int
+    ) -> None:
+        _, coarse_height, coarse_width = logits.shape
+        y_taps = axis_taps(coarse_height, network_size[0], height)
+        x_taps = axis_taps(coarse_width, network_size[1], width)
+        self.y_cuts, self.x_cuts = _cuts(y_taps[0]), _cuts(x_taps[0])
+        self.y_matrices = _tile_matrices(*y_taps, self.y_cuts, coarse_height)
+        self.x_matrices = _tile_matrices(*x_taps, self.x_cuts, coarse_width)
+        # Replicated border: the window of the last tiles ends at the map's edge.
+        side = TILE + _TAPS - 1
+        pad_y = (len(self.y_cuts) - 2) * TILE + side - coarse_height
+        pad_x = (len(self.x_cuts) - 2) * TILE + side - coarse_width
+        with torch.inference_mode():
+            padded = torch.nn.functional.pad(
+                logits[None], (0, max(0, pad_x), 0, max(0, pad_y)), mode="replicate"
+            )
+            high = torch.nn.functional.max_pool2d(padded, side, TILE)[0]
+            low = -torch.nn.functional.max_pool2d(-padded, side, TILE)[0]
+        self.highest: NDArray[np.float32] = high.numpy()
+        self.lowest: NDArray[np.float32] = low.numpy()
+        # Interpolation rounds; a channel this close to the bound is kept.
+        self.slack = 1e-5 * max(1.0, float(logits.abs().max()))
+
+    def tiles(self) -> Iterator[tuple[int, int, slice, slice]]:
+        """Yield tile indices and the rows and columns of the target map."""
+        for i, (y0, y1) in enumerate(zip(self.y_cuts[:-1], self.y_cuts[1:], strict=True)):
+            for j, (x0, x1) in enumerate(zip(self.x_cuts[:-1], self.x_cuts[1:], strict=True)):
+                if y1 > y0 and x1 > x0:
+                    yield i, j, slice(y0, y1), slice(x0, x1)
+
+    def values(
+        self,
+        logits: NDArray[np.float32],
+        channels: NDArray[np.intp],
+        i: int,
+        j: int,
+        rows: slice,
+        columns: slice,
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield row parts of a tile and the (channels, rows, columns) logits in them."""
+        down, across = self.y_matrices[i], self.x_matrices[j]
+        y, x = i * TILE, j * TILE
+        source = logits[channels, y : y + down.shape[1], x : x + across.shape[1]]
+        wide = source @ across.T
+        step = max(1, WORKING_SET_BYTES // (8 * len(channels) * len(across)))
+        for start in range(rows.start, rows.stop, step):
+            part = slice(start, min(rows.stop, start + step))
+            yield part, down[part.start - rows.start : part.stop - rows.start] @ wide
+
+
+def axis_taps(
+    coarse: int, network: int, target: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Compose the two resizings of one axis: ×4 bilinear, crop, bilinear to the target.
+
+    Parameters
+    ----------
+    coarse : int
+        Length of the logits at stride 4.
+    network : int
+        Length of the picture within the network image, <= 4 * coarse.
+    target : int
+        Length wanted.
+
+    Returns
+    -------
+    first : (target,) int64 array
+        First stride-4 index that each target pixel reads.
+    weights : (target, 3) float32 array
+        Weights of the indices first, first + 1, first + 2 (0 for those beyond the end).
+    """
+    low, high, share = _bilinear(np.arange(target), network, target)
+    first, *_ = _bilinear(low, coarse, coarse * STRIDE)
+    weights = np.zeros((target, _TAPS), np.float64)
+    for position, part in ((low, 1.0 - share), (high, share)):
+        below, above, inner = _bilinear(position, coarse, coarse * STRIDE)
+        for tap in range(_TAPS):
+            weights[:, tap] += part * (1.0 - inner) * (below == first + tap)
+            weights[:, tap] += part * inner * (above == first + tap)
+    return first, weights.astype(np.float32)
+
+
+def _bilinear(
+    positions: NDArray[np.int64], source: int, target: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Bilinear taps (align_corners=False): lower and upper source index, weight of the upper."""
+    place = np.maximum((positions + 0.5) * (source / target) - 0.5, 0.0)
+    low = np.minimum(place.astype(np.int64), source - 1)
+    return low, np.minimum(low + 1, source - 1), place - low
+
+
+def _by_tap(
+    first: NDArray[np.int64], weights: NDArray[np.float32]
+) -> list[tuple[NDArray[np.int64], Tensor]]:
+    """Split taps: (target,) indices, perhaps beyond the end, and (target,) weights of each."""
+    return [
+        (first + tap, torch.from_numpy(np.ascontiguousarray(weights[:, tap])))
+        for tap in range(_TAPS)
+    ]
+
+
+def _cuts(first: NDArray[np.int64]) -> list[int]:
+    """Cut the target axis where the first source pixel read enters the next tile."""
+    count = int(first[-1]) // TILE + 1
+    return [*np.searchsorted(first, np.arange(count) * TILE).tolist(), len(first)]
+
+
+def _tile_matrices(
+    first: NDArray[np.int64], weights: NDArray[np.float32], cuts: list[int], coarse: int
+) -> list[NDArray[np.float32]]:
+    """Per tile of an axis the dense (target pixels, source pixels) matrix of its taps."""
+    matrices = []
+    for tile, (start, stop) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+        matrix = np.zeros((stop - start, TILE + _TAPS - 1), np.float32)
+        out = np.arange(stop - start)
+        for tap in range(_TAPS):
+            matrix[out, first[start:stop] - tile * TILE + tap] = weights[start:stop, tap]
+        matrices.append(matrix[:, : coarse - tile * TILE])
+    return matrices
+
+
+def _compete(
+    values: Tensor, group_of: NDArray[np.intp], want_second: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Best and second-best group value per pixel, and the index of the best group.
+
+    Parameters
+    ----------
+    values : Tensor
+        (C, h, w), channels sorted by group.
+    group_of : (C,) integer array
+        Group of each channel, ascending from 0.
+    want_second : bool
+        Otherwise the second value is not kept up to date.
+    """
+    bounds = [*np.flatnonzero(np.diff(group_of, prepend=-1)).tolist(), len(group_of)]
+    first = values[: bounds[1]].amax(dim=0)
+    second = torch.full_like(first, -torch.inf)
+    index = torch.zeros(first.shape, dtype=torch.int32, device=first.device)
+    for g in range(1, len(bounds) - 1):
+        group = values[bounds[g] : bounds[g + 1]].amax(dim=0)
+        wins = group > first
+        if want_second:
+            second = torch.where(wins, first, torch.maximum(second, group))
+        index = torch.where(wins, g, index)
+        first = torch.where(wins, group, first)
+    return first, second, index
