@@ -263,17 +263,23 @@ class Inference:
                 logger.exception("revision %d could not be predicted", target.revision)
             with self._condition:
                 self._settled, self._failure = target.revision, error
+                self._status = replace(self._status, state="error", message=describe(error))
+                status = self._status
                 self._condition.notify_all()
-            self._set_status(state="error", message=describe(error))
+            self._on_status(status)
             self._on_error(error)
             return
         with self._condition:
             self._settled, self._failure, self._result = target.revision, None, result
-            current = self._target is None or self._target.revision == target.revision
+            latency_ms = round(result.latency_ms, 1)
+            if self._target is None or self._target.revision == target.revision:
+                self._status = replace(
+                    self._status, state="ready", message="", latency_ms=latency_ms
+                )
+            status = self._status
             self._condition.notify_all()
-        if current:
-            self._set_status(state="ready", message="", latency_ms=round(result.latency_ms, 1))
         self._on_result(result)
+        self._on_status(status)
 
     def _prepare(self, picture: Picture) -> None:
         if self._predictor is None:
