@@ -189,7 +189,7 @@ def stroke_mask(
 
 
 def _fixed_bands(rle: RLE, height: int, width: int) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
-    """Draw a mask at another size by nearest neighbour, in row bands, without decoding all of it."""
+    """Draw a mask at another size by nearest neighbour, in row bands of its own size."""
     # A pixel is inside if an odd number of runs ends at or before it.
     toggles = np.cumsum(rle.lengths.astype(np.int64))
     if toggles.size < 2:

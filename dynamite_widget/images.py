@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from .errors import ImageError
+from .pixel_values import shape_advice, to_uint8
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def load_image(source: Any, max_megapixels: float | None = MAX_MEGAPIXELS) -> RG
 def picture_hash(image: RGB) -> str:
     """Return the SHA-256 (hex) of a picture's size and RGB values, the same on every platform."""
     digest = hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}:".encode())
-    digest.update(np.ascontiguousarray(image))
+    digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
 
 
@@ -136,7 +137,9 @@ def encoded_bytes(source: Any, image: RGB, max_long_side: int = 2048) -> Encoded
     EncodedImage
     """
     height, width = image.shape[:2]
-    original = _original_bytes(source, width, height) if max(width, height) <= max_long_side else None
+    original = (
+        _original_bytes(source, width, height) if max(width, height) <= max_long_side else None
+    )
     if original is not None:
         return original
     picture = Image.fromarray(image)
@@ -170,8 +173,8 @@ def _check_size(width: int, height: int, limit: float) -> None:
         raise ImageError(f"the picture is empty: {width} x {height} pixels")
     if width * height > limit:
         raise ImageError(
-            f"the picture has {width * height / 1e6:.1f} megapixels ({width} x {height}), more than "
-            f"the {limit / 1e6:g} allowed; raise max_megapixels if you trust the file"
+            f"the picture has {width * height / 1e6:.1f} megapixels ({width} x {height}), more "
+            f"than the {limit / 1e6:g} allowed; raise max_megapixels if you trust the file"
         )
 
 
@@ -223,8 +226,8 @@ def _from_bytes(data: bytes, limit: float) -> RGB:
 def _open(file: Any, name: str) -> Image.Image:
     """Read the header of a picture, as ``Image.open`` does but without its size check.
 
-    That check refuses pictures which `max_megapixels` allows, and only global settings (the constant
-    in PIL, the warning filters) could keep it quiet.
+    That check refuses pictures which `max_megapixels` allows, and only global settings (PIL's
+    constant, the warning filters) could keep it quiet.
     """
     Image.preinit()
     for load_all in (False, True):
@@ -244,8 +247,8 @@ def _open(file: Any, name: str) -> Image.Image:
             except Exception as error:  # struct.error, zlib.error, plugin bugs
                 logger.debug("%s does not open as %s: %s", name, key, error)
     raise ImageError(
-        f"{name}: not a picture in a known format, or its header is damaged (JPEG, PNG, WebP, TIFF, "
-        "BMP, GIF and others are read)"
+        f"{name}: not a picture in a known format, or its header is damaged (JPEG, PNG, WebP, "
+        "TIFF, BMP, GIF and others are read)"
     )
 
 
@@ -304,7 +307,9 @@ def _on_white(rgba: Image.Image) -> Image.Image:
 def _from_tensor(tensor: Any, limit: float) -> RGB:
     shape = tuple(tensor.shape)
     if len(shape) == 4:
-        raise ImageError(f"a batch of shape {shape} is not one picture; give tensor[0], tensor[1], …")
+        raise ImageError(
+            f"a batch of shape {shape} is not one picture; give tensor[0], tensor[1], …"
+        )
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         tensor = tensor.float()  # numpy has no bfloat16
@@ -320,71 +325,14 @@ def _from_array(array: NDArray[Any], limit: float, what: str) -> RGB:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise ImageError(f"the {what} has shape {array.shape}; {_shape_advice(array, what)}")
+        raise ImageError(f"the {what} has shape {array.shape}; {shape_advice(array, what)}")
     _check_size(array.shape[1], array.shape[0], limit)
-    values = _to_uint8(array, what)
+    values = to_uint8(array, what)
     if values.ndim == 2:
         values = np.repeat(values[:, :, None], 3, axis=2)
     elif values.shape[2] == 4:
         values = np.asarray(_on_white(Image.fromarray(np.ascontiguousarray(values))))
     return np.array(values, dtype=np.uint8, order="C")
-
-
-def _shape_advice(array: NDArray[Any], what: str) -> str:
-    if what == "array" and array.ndim == 3 and array.shape[0] in (1, 3, 4):
-        return "channels come last: use array.transpose(1, 2, 0)"
-    if array.ndim == 4:
-        return "a batch is not one picture: give array[0], array[1], …"
-    return "a picture is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
-
-
-def _to_uint8(array: NDArray[Any], what: str) -> NDArray[np.uint8]:
-    """Bring values to 0..255; the rule is in `load_image`."""
-    kind = array.dtype.kind
-    if array.dtype == np.uint8:
-        return array
-    if kind == "b":
-        return np.where(array, np.uint8(255), np.uint8(0))
-    if kind == "u" and array.dtype.itemsize == 2:
-        # Exactly round(v / 257), in integers: 65535 / 255 = 257.
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if kind in "iu":
-        low, high = array.min(), array.max()
-        if low < 0 or high > 255:
-            raise ImageError(
-                f"the {what} has dtype {array.dtype} and values {low}..{high}; integers must lie in "
-                "0..255, or be uint16 with 0..65535"
-            )
-        return array.astype(np.uint8)
-    if kind == "f":
-        return _float_to_uint8(array, what)
-    raise ImageError(
-        f"the {what} has dtype {array.dtype}; use uint8, uint16, bool, or float in 0..1 or 0..255"
-    )
-
-
-def _float_to_uint8(array: NDArray[Any], what: str) -> NDArray[np.uint8]:
-    low, high = float(array.min()), float(array.max())  # NaN and inf come through min and max
-    if not (np.isfinite(low) and np.isfinite(high)):
-        count = int(array.size - np.count_nonzero(np.isfinite(array)))
-        raise ImageError(
-            f"the {what} has NaN or infinite values ({count} of {array.size}); replace them first, "
-            "with numpy.nan_to_num for example"
-        )
-    # A whisker outside the range is rounding noise of a resize or colour conversion.
-    if -1e-3 <= low and high <= 1 + 1e-3:
-        scale = 255.0
-    elif -0.5 <= low and high <= 255.5:
-        scale = 1.0
-    else:
-        raise ImageError(
-            f"the {what} has float values {low:g}..{high:g}; they must lie in 0..1 or in 0..255 "
-            "(undo a normalisation by mean and standard deviation first)"
-        )
-    scaled = array.astype(np.float32) * np.float32(scale)
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, 0, 255, out=scaled)
-    return scaled.astype(np.uint8)
 
 
 # --- bytes for the browser -------------------------------------------------------------------

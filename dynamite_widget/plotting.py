@@ -137,7 +137,10 @@ def _canvas(segmentation: Segmentation, image: ArrayLike | None) -> NDArray[np.u
     """Return the picture at a size fit for a figure."""
     if image is None:
         scale = min(1.0, _MAX_LONG_SIDE / max(segmentation.height, segmentation.width))
-        size = (max(1, round(segmentation.height * scale)), max(1, round(segmentation.width * scale)))
+        size = (
+            max(1, round(segmentation.height * scale)),
+            max(1, round(segmentation.width * scale)),
+        )
         return np.full((*size, 3), 64, np.uint8)
     from .images import load_image
 

@@ -10,38 +10,24 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .edits import Edits
+from .label_maps import (
+    CERTAIN_MARGIN,
+    ArrayRenderer,
+    EmptyRenderer,
+    LabelMap,
+    Renderer,
+    masks_of,
+    statistics_of,
+)
 
 if TYPE_CHECKING:
     from .session_state import SessionState
-
-LabelMap = NDArray[np.int32]
-
-#: Margin, in logits, where nothing is in doubt: given label maps, and pixels decided by a person.
-CERTAIN_MARGIN = 20.0
-
-_BAND_PIXELS = 2**20
-
-
-class Renderer(Protocol):
-    """What a `Segmentation` draws from; must be safe to call from several threads."""
-
-    def label_map(self, height: int, width: int) -> LabelMap:
-        """Return the (height, width) int32 label map of the whole picture at this size."""
-        ...
-
-    def margin(self, height: int, width: int) -> NDArray[np.float32]:
-        """Return the (height, width) float32 top-1 minus top-2 logit at this size."""
-        ...
-
-    def scores(self) -> Mapping[int, float]:
-        """Return the score 0..1 of each instance that it knows."""
-        ...
 
 
 class Segmentation:
@@ -83,6 +69,12 @@ class Segmentation:
     height: int
     width: int
     instances: tuple[int, ...]
+    _base: Segmentation | None
+    _cache: dict[Any, Any]
+    _edits: Edits | None
+    _lock: threading.RLock
+    _renderer: Renderer
+    _thumbnail: NDArray[np.uint8] | None
 
     def __init__(
         self,
@@ -167,7 +159,7 @@ class Segmentation:
         else:
             raise ValueError(f"{len(scores)} scores for {len(ids)} instances {ids}")
         height, width = labels.shape
-        return cls(height, width, ids, _ArrayRenderer(labels, by_id))
+        return cls(height, width, ids, ArrayRenderer(labels, by_id))
 
     @classmethod
     def empty(
@@ -178,7 +170,7 @@ class Segmentation:
         thumbnail: NDArray[np.uint8] | None = None,
     ) -> Segmentation:
         """Return the segmentation of a picture in which no instance owns a pixel."""
-        return cls(height, width, instances, _EmptyRenderer(), thumbnail=thumbnail)
+        return cls(height, width, instances, EmptyRenderer(), thumbnail=thumbnail)
 
     def with_edits(self, state: SessionState) -> Segmentation:
         """Apply what a person fixed or painted, at any resolution; the network's part is shared.
@@ -234,7 +226,7 @@ class Segmentation:
         Memory is taken only where an instance has pixels (untouched pages of a zeroed array cost
         nothing), so that 50 instances of a 24-megapixel picture do not need 1.2 GB.
         """
-        return self._cached("masks", self._make_masks)
+        return self._cached("masks", lambda: masks_of(self.label_map, self.instances))
 
     def mask(self, instance: int) -> NDArray[np.bool_]:
         """Return the (H, W) bool mask of one instance.
@@ -258,12 +250,12 @@ class Segmentation:
     @property
     def boxes(self) -> NDArray[np.int64]:
         """(N, 4) int64 x0, y0, x1, y1 in pixels, ends exclusive; zeros if an instance is empty."""
-        return self._cached("statistics", self._make_statistics)[:, 1:]
+        return self._statistics[:, 1:]
 
     @property
     def areas(self) -> NDArray[np.int64]:
         """(N,) int64 number of pixels of each instance."""
-        return self._cached("statistics", self._make_statistics)[:, 0]
+        return self._statistics[:, 0]
 
     @property
     def margin(self) -> NDArray[np.float32]:
@@ -360,6 +352,10 @@ class Segmentation:
             margin[self._edits.decided(self._base._unedited(height, width))] = CERTAIN_MARGIN
         return margin
 
+    @property
+    def _statistics(self) -> NDArray[np.int64]:
+        return self._cached("statistics", lambda: statistics_of(self.label_map, self.instances))
+
     def _make_scores(self) -> NDArray[np.float32]:
         known = dict(self._renderer.scores())
         if self._edits is not None:
@@ -367,90 +363,6 @@ class Segmentation:
                 known.setdefault(instance, 1.0)
             known.update(dict.fromkeys(self._edits.fixed, 1.0))
         return np.asarray([known.get(i, 0.0) for i in self.instances], np.float32)
-
-    def _make_masks(self) -> NDArray[np.bool_]:
-        labels, count = self.label_map, len(self.instances)
-        # np.zeros leaves the pages unmapped; writing only the True pixels keeps them so.
-        masks = np.zeros((count, self.height, self.width), bool)
-        if not count:
-            return masks
-        flat, size = masks.reshape(-1), self.height * self.width
-        ids = np.asarray(self.instances)
-        for rows in _bands(self.height, self.width):
-            band = labels[rows].reshape(-1)
-            where = np.flatnonzero(band)
-            flat[np.searchsorted(ids, band[where]) * size + (where + rows.start * self.width)] = True
-        return masks
-
-    def _make_statistics(self) -> NDArray[np.int64]:
-        """(N, 5): area, x0, y0, x1, y1, from the runs of equal labels in each row."""
-        labels, ids = self.label_map, np.asarray(self.instances, np.int64)
-        count = len(ids)
-        area = np.zeros(count, np.int64)
-        x0, y0 = np.full(count, self.width), np.full(count, self.height)
-        x1, y1 = np.zeros(count, np.int64), np.zeros(count, np.int64)
-        for rows in _bands(self.height, self.width):
-            band = labels[rows]
-            begins = np.ones(band.shape, bool)
-            np.not_equal(band[:, 1:], band[:, :-1], out=begins[:, 1:])
-            starts = np.flatnonzero(begins)
-            values = band.reshape(-1)[starts]
-            ends = np.append(starts[1:], band.size)
-            inside = values > 0
-            starts, ends, values = starts[inside], ends[inside], values[inside]
-            index = np.searchsorted(ids, values)
-            row = starts // self.width
-            left, right = starts - row * self.width, ends - row * self.width
-            np.add.at(area, index, ends - starts)
-            np.minimum.at(x0, index, left)
-            np.maximum.at(x1, index, right)
-            np.minimum.at(y0, index, row + rows.start)
-            np.maximum.at(y1, index, row + rows.start + 1)
-        table = np.stack([area, x0, y0, x1, y1], axis=1).astype(np.int64)
-        table[area == 0] = 0
-        return table
-
-
-class _ArrayRenderer:
-    """A given label map; smaller and larger sizes by nearest neighbour."""
-
-    def __init__(self, labels: LabelMap, scores: Mapping[int, float]) -> None:
-        self._labels = labels
-        self._scores = dict(scores)
-
-    def label_map(self, height: int, width: int) -> LabelMap:
-        full_height, full_width = self._labels.shape
-        if (height, width) == (full_height, full_width):
-            return self._labels
-        rows = (2 * np.arange(height) + 1) * full_height // (2 * height)
-        columns = (2 * np.arange(width) + 1) * full_width // (2 * width)
-        return np.ascontiguousarray(self._labels[rows[:, None], columns])
-
-    def margin(self, height: int, width: int) -> NDArray[np.float32]:
-        return np.full((height, width), CERTAIN_MARGIN, np.float32)
-
-    def scores(self) -> Mapping[int, float]:
-        return self._scores
-
-
-class _EmptyRenderer:
-    """Nothing but background."""
-
-    def label_map(self, height: int, width: int) -> LabelMap:
-        return np.zeros((height, width), np.int32)
-
-    def margin(self, height: int, width: int) -> NDArray[np.float32]:
-        return np.full((height, width), CERTAIN_MARGIN, np.float32)
-
-    def scores(self) -> Mapping[int, float]:
-        return {}
-
-
-def _bands(height: int, width: int) -> Iterable[slice]:
-    """Cut the rows into bands of about a megapixel."""
-    step = max(1, _BAND_PIXELS // width)
-    for start in range(0, height, step):
-        yield slice(start, min(height, start + step))
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

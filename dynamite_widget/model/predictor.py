@@ -115,7 +115,7 @@ class Predictor:
 
     @property
     def checkpoint_hash(self) -> str:
-        """Hash of the weights, hexadecimal: the checkpoint's where the model says, else computed."""
+        """Hash of the weights (hex): the checkpoint's where the model says, else computed."""
         stated = getattr(self.model, "checkpoint_hash", None)
         if isinstance(stated, str) and stated:
             return stated
@@ -221,7 +221,8 @@ class Predictor:
     def _check_embedding(self, embedding: ImageEmbedding) -> None:
         if not isinstance(embedding, ImageEmbedding):
             raise TypeError(
-                f"predict needs what embed returned, an ImageEmbedding; got {type(embedding).__name__}"
+                "predict needs an ImageEmbedding, which embed returns; got "
+                f"{type(embedding).__name__}"
             )
         if embedding.config != self.config:
             raise ValueError(
@@ -276,7 +277,9 @@ def check_clicks(
                 f"y 0..{height - 1}"
             )
         if instance < 0:
-            raise SessionError(f"{where} has instance {instance}; use >= 1, or 0 for the background")
+            raise SessionError(
+                f"{where} has instance {instance}; use >= 1, or 0 for the background"
+            )
         if known is not None and instance and instance not in known:
             raise SessionError(
                 f"{where} belongs to unknown instance {instance}; instances: {sorted(known)}"

@@ -13,6 +13,7 @@ separable, so per axis they are one sparse matrix. Two exact ways to evaluate it
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -241,8 +242,8 @@ class _TilePlan:
 
     def tiles(self) -> Iterator[tuple[int, int, slice, slice]]:
         """Yield tile indices and the rows and columns of the target map."""
-        for i, (y0, y1) in enumerate(zip(self.y_cuts[:-1], self.y_cuts[1:], strict=True)):
-            for j, (x0, x1) in enumerate(zip(self.x_cuts[:-1], self.x_cuts[1:], strict=True)):
+        for i, (y0, y1) in enumerate(itertools.pairwise(self.y_cuts)):
+            for j, (x0, x1) in enumerate(itertools.pairwise(self.x_cuts)):
                 if y1 > y0 and x1 > x0:
                     yield i, j, slice(y0, y1), slice(x0, x1)
 
@@ -328,7 +329,7 @@ def _tile_matrices(
 ) -> list[NDArray[np.float32]]:
     """Per tile of an axis the dense (target pixels, source pixels) matrix of its taps."""
     matrices = []
-    for tile, (start, stop) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+    for tile, (start, stop) in enumerate(itertools.pairwise(cuts)):
         matrix = np.zeros((stop - start, TILE + _TAPS - 1), np.float32)
         out = np.arange(stop - start)
         for tap in range(_TAPS):
