@@ -1,4 +1,4 @@
-"""The classical sets of interactive segmentation, in the folder layouts in which people have them."""
+"""The classical sets of interactive segmentation, in the folder layouts that people have."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ def _read_sbd(name: str, picture: Path, masks: Path) -> Sample:
         name,
         image,
         [numbers == v for v in ids],
-        class_names=[_voc_class(categories[v - 1]) if v <= len(categories) else "" for v in ids],
+        class_names=[
+            _voc_class(int(categories[v - 1])) if v <= len(categories) else "" for v in ids
+        ],
         source_ids=ids,
         source="SBD",
     )
@@ -156,7 +158,7 @@ def _read_voc(name: str, picture: Path, masks: Path, classes: Path) -> Sample:
     for value in ids:
         inside = class_map[numbers == value] if class_map is not None else np.zeros(0, np.int32)
         inside = inside[(inside > 0) & (inside < 255)]
-        names.append(_voc_class(np.bincount(inside).argmax()) if inside.size else "object")
+        names.append(_voc_class(int(np.bincount(inside).argmax())) if inside.size else "object")
     return make_sample(
         name,
         image,
@@ -216,10 +218,11 @@ def _read_davis(key: str, video: str, picture: Path, mask: Path, merge: bool) ->
     return make_sample(key, image, [numbers == v for v in ids], source_ids=ids, source=video)
 
 
-VOC_CLASSES = (
+_VOC_NAMES = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
     "motorbike person pottedplant sheep sofa train tvmonitor"
-).split()
+)
+VOC_CLASSES = tuple(_VOC_NAMES.split())
 
 
 def _voc_class(index: int) -> str:

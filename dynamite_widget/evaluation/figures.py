@@ -1,0 +1,274 @@
+"""Figures of the report as inline SVG or PNG, drawn by matplotlib without any global state."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..session import Click
+from .metrics import iou_after, number_of_clicks
+from .predictors import EvaluationPredictor, predict_label_map
+from .runner import RunResult, open_run_data
+from .samples import Sample
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe-Ito: distinguishable with colour-blind vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = "osD^vPX*"
+
+
+def _figure(width: float = 7.0, height: float = 3.6) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Figure, text: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    return f'<figure role="img" aria-label="{escape(text)}">{svg}</figure>'
+
+
+def _png(figure: Figure, text: str, dpi: int = 80) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img alt="{escape(text)}" src="data:image/png;base64,{data}">'
+
+
+def iou_curve(records: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the mean IoU after 1, 2, … clicks (MIST: mean over the objects, by correction step).
+
+    Runs that stopped keep their last value.
+    """
+    runs = [record.get("ious") or record.get("mean_ious") or [] for record in records]
+    runs = [run for run in runs if run]
+    longest = max((len(run) for run in runs), default=0)
+    return [
+        round(float(np.mean([iou_after(run, clicks) for run in runs])), 6)
+        for clicks in range(1, longest + 1)
+    ]
+
+
+def plot_curves(curves: Mapping[str, Sequence[float]], protocol: str) -> str:
+    """Plot mean IoU over clicks, one line per run."""
+    figure, axes = _figure()
+    for number, (name, values) in enumerate(curves.items()):
+        values = list(values)[:20] if protocol == "noc" else list(values)
+        axes.plot(
+            range(1, len(values) + 1),
+            values,
+            label=name,
+            color=COLOURS[number % 8],
+            marker=MARKERS[number % 8],
+            markersize=4,
+            markevery=_every(values),
+        )
+    single = protocol == "noc"
+    axes.set_xlabel("clicks" if single else "prediction (the first: one click per object)")
+    axes.set_ylabel("mean IoU")
+    axes.set_ylim(0, 1)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", frameon=False)
+    return _svg(figure, "Mean IoU over clicks")
+
+
+def _every(values: Sequence[float]) -> int:
+    return max(1, len(values) // 20)
+
+
+def plot_histogram(result: RunResult) -> str:
+    """Plot how many objects needed how many clicks."""
+    threshold, budget = result.settings.iou_threshold, result.settings.budget
+    wanted = sorted({q for q in (0.85, threshold) if q <= threshold})
+    figure, axes = _figure()
+    width = 0.8 / len(wanted)
+    for number, q in enumerate(wanted):
+        counts = np.zeros(budget + 2)
+        for record in result.records:
+            if not record["ious"]:
+                continue
+            ok = max(record["ious"][:budget]) >= q
+            counts[number_of_clicks(record["ious"], q, budget) if ok else budget + 1] += 1
+        x = np.arange(1, budget + 2) + (number - (len(wanted) - 1) / 2) * width
+        axes.bar(x, counts[1:], width, color=COLOURS[number], label=f"IoU {q:g}")
+    ticks = [1, *range(5, budget, 5), budget, budget + 1]
+    axes.set_xticks(ticks, [*map(str, ticks[:-1]), "\nnever"])
+    axes.set_xlabel("clicks until the IoU was reached")
+    axes.set_ylabel("objects")
+    axes.legend(frameon=False)
+    return _svg(figure, "Histogram of the number of clicks")
+
+
+def plot_ratio_histogram(result: RunResult) -> str:
+    """Plot the distribution of clicks per object over pictures."""
+    figure, axes = _figure()
+    ratios = [record["n_clicks"] / record["n_objects"] for record in result.records]
+    edges = np.linspace(1, result.settings.budget, 2 * result.settings.budget - 1)
+    axes.hist(ratios, bins=list(edges), color=COLOURS[0])
+    axes.set_xlabel("clicks per object")
+    axes.set_ylabel("pictures")
+    return _svg(figure, "Histogram of clicks per object")
+
+
+def plot_seconds(records: Sequence[Mapping[str, Any]]) -> str:
+    """Plot the time of a prediction over the number of clicks, as measured in the run."""
+    by_clicks: dict[int, list[float]] = {}
+    for record in records:
+        first = record.get("n_objects", 1)
+        for step, value in enumerate(record["seconds"]):
+            by_clicks.setdefault(first + step, []).append(value * 1000)
+    figure, axes = _figure(height=3.0)
+    xs = sorted(by_clicks)
+    axes.plot(xs, [float(np.median(by_clicks[x])) for x in xs], color=COLOURS[0], label="median")
+    low = [float(np.quantile(by_clicks[x], 0.1)) for x in xs]
+    high = [float(np.quantile(by_clicks[x], 0.9)) for x in xs]
+    axes.fill_between(xs, low, high, color=COLOURS[0], alpha=0.2, label="10-90 %")
+    axes.set_xlabel("clicks")
+    axes.set_ylabel("ms per prediction")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return _svg(figure, "Time per prediction over the number of clicks")
+
+
+def plot_runtime(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Plot a runtime measurement (`runtime.measure_runtime`): seconds and memory over clicks."""
+    figure, axes = _figure(height=3.0)
+    clicks = [row["clicks"] for row in rows]
+    axes.plot(clicks, [row["seconds"] * 1000 for row in rows], "o-", color=COLOURS[0])
+    axes.set_xscale("log")
+    axes.set_xlabel("clicks")
+    axes.set_ylabel("ms per prediction", color=COLOURS[0])
+    axes.set_ylim(bottom=0)
+    memory = axes.twinx()
+    memory.plot(clicks, [row["memory_bytes"] / 2**20 for row in rows], "s--", color=COLOURS[1])
+    memory.set_ylabel("memory, MiB", color=COLOURS[1])
+    memory.set_ylim(bottom=0)
+    return _svg(figure, "Runtime and memory over the number of clicks")
+
+
+def draw_extremes(
+    result: RunResult, predictor: EvaluationPredictor, count: int = 4
+) -> list[tuple[str, str]]:
+    """Draw the worst and the best records with their clicks; returns (caption, HTML) pairs."""
+    ranked = sorted(
+        (record for record in result.records if record["clicks"]), key=_badness, reverse=True
+    )
+    chosen = [("worst", record) for record in ranked[:count]]
+    chosen += [("best", r) for r in ranked[::-1][:count] if r not in ranked[:count]]
+    dataset = open_run_data(result.settings)
+    positions = {key: index for index, key in enumerate(dataset.keys)}
+    drawn = []
+    for kind, record in chosen:
+        sample = dataset[positions[record["image"]]]
+        caption = f"{kind}: {record['key']}, {_told(record)}"
+        drawn.append((caption, draw_record(sample, record, predictor, caption)))
+    return drawn
+
+
+def _badness(record: Mapping[str, Any]) -> tuple[float, float]:
+    if "ious" in record:
+        return (len(record["ious"]), -record["ious"][-1])
+    return (record["n_clicks"] / record["n_objects"], -float(np.mean(record["final_ious"])))
+
+
+def _told(record: Mapping[str, Any]) -> str:
+    if "ious" in record:
+        return f"{len(record['ious'])} clicks, IoU {record['ious'][-1]:.3f}"
+    mean = float(np.mean(record["final_ious"]))
+    return f"{record['n_objects']} objects, {record['n_clicks']} clicks, mean IoU {mean:.3f}"
+
+
+def draw_record(
+    sample: Sample, record: Mapping[str, Any], predictor: EvaluationPredictor, caption: str
+) -> str:
+    """Draw the ground truth and the prediction after the first, some middle, and all clicks."""
+    from matplotlib.figure import Figure
+
+    clicks = [Click(x=x, y=y, instance=k, t=t) for t, k, y, x in record["clicks"]]
+    single = "ious" in record
+    if single:
+        truth = sample.target(record["instance"]).astype(np.int32)
+    else:
+        sample = sample.without_hidden()
+        truth = sample.label_map
+    objects = 1 if single else record["n_objects"]
+    total = len(clicks)
+    steps = sorted({objects, min(objects + 2, total), (objects + total) // 2, total})
+    embedding = predictor.embed(sample.image)
+    height, width = truth.shape
+    panel = 3.0
+    figure = Figure(
+        figsize=(panel * (len(steps) + 1), panel * height / width + 0.3), layout="constrained"
+    )
+    axes = figure.subplots(1, len(steps) + 1, squeeze=False)[0]
+    _panel(axes[0], sample.image, truth, [], "ground truth")
+    instances = tuple(range(1, objects + 1))
+    for axis, step in zip(axes[1:], steps, strict=True):
+        part = clicks[:step]
+        labels = predict_label_map(predictor, embedding, part, instances, truth.shape)
+        _panel(axis, sample.image, labels, part, f"{step} click{'s' * (step > 1)}")
+    return _png(figure, caption)
+
+
+def _panel(
+    axes: Axes,
+    image: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+    clicks: Sequence[Click],
+    title: str,
+) -> None:
+    shown = image.astype(np.float32)
+    for instance in np.unique(labels[labels > 0]):
+        fill = np.array(_rgb(int(instance)), np.float32)
+        mask = labels == instance
+        shown[mask] = 0.6 * shown[mask] + 0.4 * fill
+        edge = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        shown[edge] = fill
+    axes.imshow(shown.clip(0, 255).astype(np.uint8))
+    for number, click in enumerate(clicks, start=1):
+        colour = "#ffffff" if click.instance == 0 else _hex(click.instance)
+        marker = "X" if click.instance == 0 else "o"
+        axes.plot(click.x, click.y, marker, color=colour, markeredgecolor="black", markersize=6)
+        if len(clicks) <= 30:
+            axes.annotate(
+                str(number),
+                (click.x, click.y),
+                xytext=(3, 3),
+                textcoords="offset points",
+                fontsize=6,
+                color="white",
+                path_effects=_outline(),
+            )
+    axes.set_title(title, fontsize=9)
+    axes.set_axis_off()
+
+
+def _outline() -> list[Any]:
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=1.5, foreground="black")]
+
+
+def _hex(instance: int) -> str:
+    return COLOURS[(instance - 1) % len(COLOURS)]
+
+
+def _rgb(instance: int) -> tuple[int, int, int]:
+    text = _hex(instance)
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)

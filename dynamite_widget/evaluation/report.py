@@ -1,0 +1,355 @@
+"""The report of a run: report.json, samples.csv, and one HTML page without outside references."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from . import figures
+from .published import (
+    PUBLISHED_ABLATION,
+    PUBLISHED_MIST,
+    PUBLISHED_NOC,
+    PUBLISHED_RUNTIME,
+)
+from .records import write_atomically
+from .runner import RunResult, load_settings_predictor, open_run_data
+
+logger = logging.getLogger(__name__)
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
+       color: #1b1b1b; background: #fff; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
+table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+tr.published td { color: #555; } tr.measured td { font-weight: 600; }
+.note { color: #555; font-size: .9rem; } .scroll { overflow-x: auto; }
+img { max-width: 100%; height: auto; } figure { margin: .8rem 0; }
+figcaption { color: #555; font-size: .9rem; } code { background: #f3f3f3; padding: .1rem .25rem; }
+"""
+
+
+def write_report(
+    result: RunResult,
+    out: str | Path,
+    *,
+    compare: Sequence[str | Path] = (),
+    runtime: bool = False,
+    pictures: int = 4,
+) -> Path:
+    """Write ``report.json``, ``samples.csv`` and ``index.html`` and return the path of the page.
+
+    Parameters
+    ----------
+    result : RunResult
+    out : path
+    compare : sequence of path
+        Folders of finished runs to show beside this one.
+    runtime : bool
+        Measure seconds and memory over the number of clicks (takes a minute or more).
+    pictures : int
+        Worst and best pictures that are drawn, of each; their clicks are predicted again.
+    """
+    out = Path(out)
+    others = [_read_other(Path(folder)) for folder in compare]
+    content = {
+        "settings": asdict(result.settings),
+        "name": result.settings.name,
+        "dataset": result.dataset,
+        "pictures": result.pictures,
+        "errors": result.errors,
+        "summary": result.summary,
+        "curve": figures.iou_curve(result.records),
+    }
+    predictor = None
+    if result.records and (pictures or runtime):
+        predictor = load_settings_predictor(result.settings)
+    if runtime and predictor is not None:
+        from .runtime import measure_runtime
+
+        image = open_run_data(result.settings)[0].image
+        content["runtime"] = [asdict(row) for row in measure_runtime(predictor, image)]
+    write_atomically(out / "report.json", json.dumps(_plain(content), indent=2) + "\n")
+    write_atomically(out / "samples.csv", _csv(result.records))
+    drawn: list[tuple[str, str]] = []
+    if predictor is not None and pictures:
+        drawn = figures.draw_extremes(result, predictor, count=pictures)
+    page = out / "index.html"
+    write_atomically(page, _page(result, content, others, drawn))
+    return page
+
+
+def format_summary(result: RunResult) -> str:
+    """Return the main numbers as text."""
+    settings, summary = result.settings, result.summary
+    names = _columns(settings.protocol, summary)
+    lines = [
+        f"{settings.name} on {result.dataset}, {settings.protocol}, {result.pictures} pictures",
+        " ".join(f"{name:>10}" for name in ["", *names]),
+    ]
+    rows = {"all": summary, "sources": summary.get("mean over sources", {})}
+    for title, row in rows.items():
+        cells = [_number(row.get(name)) for name in names]
+        lines.append(" ".join(f"{cell:>10}" for cell in [title, *cells]))
+    if result.errors:
+        lines.append(f"skipped pictures: {len(result.errors)}")
+    return "\n".join(lines)
+
+
+def _columns(protocol: str, summary: Mapping[str, Any]) -> list[str]:
+    if protocol == "mist":
+        return ["images", "objects", "NCI", "NFO", "NFI", "IoU initial", "IoU"]
+    names = [n for n in summary if n.startswith(("NoC@", "NFO@", "IoU@")) and "interval" not in n]
+    return ["samples", *names]
+
+
+def _number(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value)
+
+
+def _read_other(folder: Path) -> dict[str, Any]:
+    from ..errors import DataError
+
+    path = folder / "report.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"no report to compare with at {str(path)!r}: {error}") from error
+    return content
+
+
+def _plain(value: Any) -> Any:
+    """Replace NaN, which JSON has not, by None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _csv(records: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if records and "ious" in records[0]:
+        writer.writerow(
+            ["key", "source", "class", "area_fraction", "clicks", "final_iou", "stopped", "ious"]
+        )
+        for r in records:
+            final = r["ious"][-1] if r["ious"] else ""
+            ious = " ".join(f"{value:.4f}" for value in r["ious"])
+            row = [r["key"], r["source"], r["class_name"], r["area_fraction"]]
+            writer.writerow([*row, len(r["ious"]), final, r["stopped"], ious])
+    else:
+        writer.writerow(["key", "source", "objects", "clicks", "mean_iou", "stopped", "ious"])
+        for r in records:
+            mean = sum(r["final_ious"]) / max(len(r["final_ious"]), 1)
+            ious = " ".join(f"{value:.4f}" for value in r["final_ious"])
+            row = [r["key"], r["source"], r["n_objects"], r["n_clicks"], f"{mean:.4f}"]
+            writer.writerow([*row, r["stopped"], ious])
+    return text.getvalue()
+
+
+def _table(header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(
+        f'<tr class="{kind}">' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+        for kind, cells in rows
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
+        "</table></div>"
+    )
+
+
+def _page(
+    result: RunResult,
+    content: Mapping[str, Any],
+    others: Sequence[Mapping[str, Any]],
+    drawn: Sequence[tuple[str, str]],
+) -> str:
+    settings, summary = result.settings, result.summary
+    protocol = "single instance (NoC)" if settings.protocol == "noc" else "multi-instance (MIST)"
+    title = f"{settings.name} on {result.dataset}, {protocol}"
+    names = _columns(settings.protocol, summary)
+    everything = [content, *others]
+    same = [o for o in everything if o["settings"]["protocol"] == settings.protocol]
+    measured = [
+        (
+            _kind(o),
+            [f"{o['name']} ({o['dataset']})", *(_number(o["summary"].get(n)) for n in names)],
+        )
+        for o in same
+    ]
+    means = [
+        ("", [f"{o['name']}, mean over sources", *(_number(mean.get(n)) for n in names)])
+        for o in same
+        if (mean := o["summary"].get("mean over sources"))
+    ]
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="note">{escape(_rules(result))}</p>',
+        "<h2>Measured</h2>",
+        _table(["measured", *names], [*measured, *means]),
+        *_figures(result, content, same),
+        *_breakdowns(summary, names),
+        *(
+            ["<h2>Worst and best pictures</h2>"]
+            + [f"<figure>{svg}<figcaption>{escape(t)}</figcaption></figure>" for t, svg in drawn]
+            if drawn
+            else []
+        ),
+        *_published(settings.protocol, result, summary),
+        *_errors(result),
+    ]
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _kind(content: Mapping[str, Any]) -> str:
+    return "measured" if content["settings"].get("baseline") is None else ""
+
+
+def _rules(result: RunResult) -> str:
+    s = result.settings
+    text = f"{result.pictures} pictures; success at IoU >= {s.iou_threshold:g}; "
+    if s.protocol == "noc":
+        text += f"{s.budget} clicks per object at most; NoC@q counts {s.budget} for failures; "
+        text += "IoU@k keeps the last value of runs that stopped before; "
+    else:
+        text += f"{s.budget} clicks per object, shared by the picture; strategy {s.strategy}; "
+    if s.min_area_fraction:
+        text += f"objects of at least {s.min_area_fraction:.2%} of their picture; "
+    if s.annotator == "human":
+        text += f"human-like clicks (noise {s.noise:g}); "
+    return text + f"seed {s.seed}. Intervals are 95 % bootstrap intervals of the mean."
+
+
+def _figures(
+    result: RunResult, content: Mapping[str, Any], same: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    if not result.records:
+        return ["<p>No object was evaluated.</p>"]
+    curves = {f"{o['name']} ({o['dataset']})": o.get("curve") or [] for o in same}
+    parts = ["<h2>IoU over clicks</h2>", figures.plot_curves(curves, result.settings.protocol)]
+    if result.settings.protocol == "noc":
+        parts += ["<h2>Clicks needed</h2>", figures.plot_histogram(result)]
+    else:
+        parts += ["<h2>Clicks per object</h2>", figures.plot_ratio_histogram(result)]
+    parts += ["<h2>Time per click</h2>", figures.plot_seconds(result.records)]
+    embed = result.summary["seconds to embed"]
+    parts.append(
+        f'<p class="note">Mean {result.summary["seconds per click"] * 1000:.0f} ms per click, '
+        f"{embed * 1000:.0f} ms to embed a picture, as measured during the run (other processes "
+        "and workers share the machine).</p>"
+    )
+    if content.get("runtime"):
+        parts += [figures.plot_runtime(content["runtime"])]
+        parts.append(f'<p class="note">published: {escape("; ".join(PUBLISHED_RUNTIME))}</p>')
+    return parts
+
+
+def _breakdowns(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    parts = []
+    for field, title in (
+        ("sources", "Source"),
+        ("sizes", "Size of the object"),
+        ("classes", "Class"),
+    ):
+        groups = summary.get(field) or {}
+        if len(groups) < 2:
+            continue
+        rows = [
+            ("", [group, *(_number(row.get(n)) for n in names)]) for group, row in groups.items()
+        ]
+        if field == "sources":
+            mean = summary["mean over sources"]
+            rows.append(("measured", ["mean over sources", *(_number(mean.get(n)) for n in names)]))
+        parts += [f"<h2>By {escape(title.lower())}</h2>", _table([title, *names], rows)]
+    return parts
+
+
+def _published(protocol: str, result: RunResult, summary: Mapping[str, Any]) -> list[str]:
+    table = PUBLISHED_NOC if protocol == "noc" else PUBLISHED_MIST
+    known = any(row.dataset == result.dataset for row in table)
+    note = (
+        "Published numbers, none of them measured here."
+        if known
+        else f"Published numbers, none of them measured here, and none on {result.dataset!r}: they "
+        "show the range of the literature, not a comparison."
+    )
+    parts = ["<h2>Published</h2>", f'<p class="note">{escape(note)}</p>']
+    if protocol == "noc":
+        rows = [
+            (
+                "published",
+                [
+                    f"{r.method} {r.backbone}",
+                    r.dataset,
+                    _number(r.noc85),
+                    _number(r.noc90),
+                    r.source,
+                ],
+            )
+            for r in PUBLISHED_NOC
+            if not known or r.dataset == result.dataset
+        ]
+        own = [f"{result.settings.name} (measured)", result.dataset]
+        own += [_number(summary.get("NoC@85")), _number(summary.get("NoC@90")), "this run"]
+        header = ["method", "data set", "NoC@85", "NoC@90", "published in"]
+        return [*parts, _table(header, [("measured", own), *rows])]
+    cells = [
+        (
+            "published",
+            [
+                f"{r.method} {r.backbone}",
+                r.strategy or "-",
+                r.dataset,
+                f"{r.nci:.2f}",
+                str(r.nfo),
+                str(r.nfi),
+                f"{r.iou:.1f}",
+                r.source,
+            ],
+        )
+        for r in PUBLISHED_MIST
+        if not known or r.dataset == result.dataset
+    ]
+    own = [f"{result.settings.name} (measured)", result.settings.strategy, result.dataset]
+    own += [_number(summary[n]) for n in ("NCI", "NFO", "NFI")]
+    own += [_number(summary["IoU"] * 100), "this run"]
+    header = ["method", "strategy", "data set", "NCI", "NFO", "NFI", "IoU %", "published in"]
+    ablation = [
+        ("published", [r.variant, f"{r.nci:.2f}", str(r.nfo), str(r.nfi), r.source])
+        for r in PUBLISHED_ABLATION
+    ]
+    return [
+        *parts,
+        _table(header, [("measured", own), *cells]),
+        '<p class="note">Ablation, Swin-T, SBD:</p>',
+        _table(["variant", "NCI", "NFO", "NFI", "published in"], ablation),
+    ]
+
+
+def _errors(result: RunResult) -> list[str]:
+    if not result.errors:
+        return []
+    rows = [("", [key, message]) for key, message in result.errors.items()]
+    return ["<h2>Skipped pictures</h2>", _table(["picture", "why"], rows)]
