@@ -1,0 +1,152 @@
+/**
+ * Outlines of a label map as polygons, so that they stay crisp at any zoom.
+ *
+ * Every border between pixels is followed with its instance on the right-hand side; the polygon
+ * goes through the middles of the pixel edges and is then thinned (Douglas-Peucker), which turns
+ * staircases into straight lines and stays within `tolerance` of the border. No DOM here.
+ */
+import type { LabelMap } from "./rle";
+
+/** Closed polygons of one instance: x0, y0, x1, y1, … in label-map pixels. */
+export type Loops = Float32Array[];
+
+export interface Contours {
+  loops: Map<number, Loops>;
+  /** True when the map was too ragged to trace (noise): draw it as a bitmap instead. */
+  truncated: boolean;
+}
+
+const STEP_X = [1, 0, -1, 0]; // east, south, west, north
+const STEP_Y = [0, 1, 0, -1];
+
+/** Trace every instance of `map`; gives up beyond `maxEdges` pixel edges. */
+export function traceContours(map: LabelMap, tolerance = 0.45, maxEdges = 600_000): Contours {
+  const { width, height, labels } = map;
+  const loops = new Map<number, Loops>();
+  const seen = new Uint8Array(width * height); // top edges that belong to a traced loop
+  let edges = 0;
+  for (let y = 0, at = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, at++) {
+      const id = labels[at]!;
+      if (!id || seen[at] || (y > 0 && labels[at - width] === id)) continue;
+      const points: number[] = [];
+      edges += follow(map, seen, x, y, id, points);
+      if (edges > maxEdges) return { loops: new Map(), truncated: true };
+      const loop = thin(points, tolerance);
+      const own = loops.get(id);
+      if (own) own.push(loop);
+      else loops.set(id, [loop]);
+    }
+  }
+  return { loops, truncated: false };
+}
+
+/** Walk one border, starting along the top edge of pixel (x0, y0); returns its number of edges. */
+function follow(
+  map: LabelMap,
+  seen: Uint8Array,
+  x0: number,
+  y0: number,
+  id: number,
+  points: number[],
+): number {
+  const { width, height, labels } = map;
+  const inside = (x: number, y: number) =>
+    x >= 0 && y >= 0 && x < width && y < height && labels[y * width + x] === id;
+  let x = x0;
+  let y = y0;
+  let direction = 0;
+  let previous = -1;
+  let edges = 0;
+  do {
+    if (direction === 0) seen[y * width + x] = 1;
+    const nextX = x + STEP_X[direction]!;
+    const nextY = y + STEP_Y[direction]!;
+    // Turning right means that the pixel ahead on the right is foreign; left, that both are ours.
+    const right = aheadPixel(nextX, nextY, direction, true);
+    const left = aheadPixel(nextX, nextY, direction, false);
+    let turn = 0;
+    if (!inside(right[0], right[1])) turn = 1;
+    else if (inside(left[0], left[1])) turn = 3;
+    // Middles inside a straight stretch carry nothing: keep the first and the last one only.
+    if (previous !== direction || turn !== 0) points.push((x + nextX) / 2, (y + nextY) / 2);
+    previous = direction;
+    x = nextX;
+    y = nextY;
+    direction = (direction + turn) & 3;
+    edges++;
+  } while (x !== x0 || y !== y0 || direction !== 0);
+  return edges;
+}
+
+/** Pixel diagonally ahead of a vertex, on the right or on the left of the walking direction. */
+function aheadPixel(x: number, y: number, direction: number, right: boolean): [number, number] {
+  switch (direction) {
+    case 0:
+      return [x, right ? y : y - 1];
+    case 1:
+      return [right ? x - 1 : x, y];
+    case 2:
+      return [x - 1, right ? y - 1 : y];
+    default:
+      return [right ? x : x - 1, y - 1];
+  }
+}
+
+/** Douglas-Peucker on a closed polygon; small polygons are left alone. */
+export function thin(points: readonly number[], tolerance: number): Float32Array {
+  const count = points.length / 2;
+  if (count <= 8 || tolerance <= 0) return Float32Array.from(points);
+  let far = 0;
+  let farthest = -1;
+  for (let i = 1; i < count; i++) {
+    const d = (points[2 * i]! - points[0]!) ** 2 + (points[2 * i + 1]! - points[1]!) ** 2;
+    if (d > farthest) {
+      farthest = d;
+      far = i;
+    }
+  }
+  const keep = new Uint8Array(count);
+  keep[0] = 1;
+  keep[far] = 1;
+  const stack: [number, number][] = [
+    [0, far],
+    [far, count],
+  ];
+  while (stack.length) {
+    const [first, last] = stack.pop()!;
+    const index = splitIndex(points, first, last, count, tolerance);
+    if (index < 0) continue;
+    keep[index] = 1;
+    stack.push([first, index], [index, last]);
+  }
+  const kept: number[] = [];
+  for (let i = 0; i < count; i++) if (keep[i]) kept.push(points[2 * i]!, points[2 * i + 1]!);
+  return Float32Array.from(kept);
+}
+
+/** Index of the point that deviates most from the chord, or -1 when all are close enough. */
+function splitIndex(
+  points: readonly number[],
+  first: number,
+  last: number,
+  count: number,
+  tolerance: number,
+): number {
+  const ax = points[2 * first]!;
+  const ay = points[2 * first + 1]!;
+  const end = last % count;
+  const dx = points[2 * end]! - ax;
+  const dy = points[2 * end + 1]! - ay;
+  const length = Math.hypot(dx, dy) || 1;
+  let worst = tolerance;
+  let index = -1;
+  for (let i = first + 1; i < last; i++) {
+    const distance = Math.abs((points[2 * i]! - ax) * dy - (points[2 * i + 1]! - ay) * dx) / length;
+    if (distance > worst) {
+      worst = distance;
+      index = i;
+    }
+  }
+  return index;
+}

@@ -1,0 +1,100 @@
+/**
+ * What lies on the canvas besides the published state: the picture, the last label map with its
+ * outlines, heat map, ghost, strokes. Filled by `link.ts`, drawn by the painters.
+ */
+import { type Contours, traceContours } from "./contour";
+import type { LabelMap } from "./rle";
+import type { Point } from "./viewport";
+
+/** A label map made ready for drawing. */
+export class Overlay {
+  readonly contours: Contours;
+  readonly truncated: boolean;
+  #paths = new Map<number, Path2D>();
+
+  constructor(readonly map: LabelMap) {
+    this.contours = traceContours(map);
+    this.truncated = this.contours.truncated;
+  }
+
+  get ids(): Iterable<number> {
+    return this.contours.loops.keys();
+  }
+
+  /** Outline of one instance in label-map pixels. */
+  path(id: number): Path2D | undefined {
+    let path = this.#paths.get(id);
+    const loops = this.contours.loops.get(id);
+    if (!path && loops) {
+      path = new Path2D();
+      for (const loop of loops) {
+        path.moveTo(loop[0]!, loop[1]!);
+        for (let i = 2; i < loop.length; i += 2) path.lineTo(loop[i]!, loop[i + 1]!);
+        path.closePath();
+      }
+      this.#paths.set(id, path);
+    }
+    return path;
+  }
+}
+
+export interface Stroke {
+  points: Point[];
+  radius: number;
+  erase: boolean;
+  colour: string;
+  /** Revision that contains it, once the kernel has answered. */
+  revision?: number;
+}
+
+export interface Scene {
+  picture: HTMLCanvasElement | ImageBitmap | null;
+  overlay: Overlay | null;
+  heat: HTMLCanvasElement | null;
+  ghost: Overlay | null;
+  /** The stroke being drawn and those that the kernel has not answered yet. */
+  strokes: Set<Stroke>;
+  /** Marker being dragged and where it is. */
+  dragged: { key: string; at: Point } | null;
+  /** The doubtful region that Tab jumped to. */
+  doubtful: { x: number; y: number; radius: number } | null;
+  /** Counts changes that need the overlay drawn again. */
+  generation: number;
+}
+
+export function emptyScene(): Scene {
+  return {
+    picture: null,
+    overlay: null,
+    heat: null,
+    ghost: null,
+    strokes: new Set(),
+    dragged: null,
+    doubtful: null,
+    generation: 0,
+  };
+}
+
+/** Canvas of a size in device pixels. */
+export function makeCanvas(width: number, height: number): HTMLCanvasElement {
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  return canvas;
+}
+
+/** One-byte-per-pixel map to a canvas, through a table of packed RGBA colours. */
+export function rasterise(
+  values: Uint8Array | Uint16Array,
+  width: number,
+  height: number,
+  table: Uint32Array,
+): HTMLCanvasElement {
+  const canvas = makeCanvas(width, height);
+  const context = canvas.getContext("2d")!;
+  const image = context.createImageData(width, height);
+  const packed = new Uint32Array(image.data.buffer);
+  for (let at = 0; at < packed.length; at++) packed[at] = table[values[at]!] ?? 0;
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
