@@ -154,10 +154,6 @@ class _Steps(Sampler[list[int]]):
         return max(0, self.last - self.first)
 
 
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(1)
-
-
 def batches(
     data: InstanceDataset,
     config: TrainConfig,
@@ -172,11 +168,13 @@ def batches(
     sampler = _Steps(first, last, config.batch_size, process, processes)
     options: dict[str, Any] = {}
     if workers:
+        # OpenCV's thread pool does not survive a fork: the first use of it in the child hangs.
+        # This ends the pool; one thread per worker is what we want anyway.
+        cv2.setNumThreads(0)
         # A forked worker shares the annotations for nothing; elsewhere they are sent once.
         context = "fork" if sys.platform == "linux" else "spawn"
         options = {
             "prefetch_factor": max(2, 8 // workers),
-            "worker_init_fn": _start_worker,
             "multiprocessing_context": context,
         }
     loader: DataLoader[Item] = DataLoader(

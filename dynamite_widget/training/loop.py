@@ -1,0 +1,410 @@
+"""The training loop: Accelerate, moving average, atomic checkpoints, exact resume, time budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dynamite_widget.errors import CheckpointError, DataError
+from dynamite_widget.model.dynamite import DynaMITe
+from dynamite_widget.training.augment import sample_rng
+from dynamite_widget.training.batches import Batch, batches
+from dynamite_widget.training.config import OptimiserConfig, TrainConfig
+from dynamite_widget.training.data import InstanceDataset
+from dynamite_widget.training.initialise import freeze, parameter_groups, training_mode
+from dynamite_widget.training.log import Log
+from dynamite_widget.training.state import (
+    FORMAT,
+    MovingAverage,
+    random_states,
+    read_checkpoint,
+    restore_random_states,
+    write_atomically,
+)
+from dynamite_widget.training.step import StepResult, TrainingStep, draw_rounds
+from dynamite_widget.training.validate import Example, validate
+
+logger = logging.getLogger(__name__)
+
+# So many unusable steps in a row are not bad luck any more.
+_MAX_SKIPPED = 50
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How a run is watched and kept; nothing here changes what is learned.
+
+    Attributes
+    ----------
+    folder : path
+        Where checkpoints, log, pictures and weights go.
+    resume : bool
+        Go on from the folder's checkpoint (an error if there is none).
+    minutes : float or None
+        Stop after so many minutes in this sitting, with a checkpoint.
+    stop_after : int or None
+        Stop after so many steps in this sitting, with a checkpoint.
+    checkpoint_minutes, validate_minutes : float
+        How often; also at the end. Validation needs examples.
+    checkpoint_steps : int
+        Checkpoint also every so many steps (0 = no).
+    report_steps : int
+        Log a row every so many steps.
+    workers : int
+        Processes that make samples.
+    tensorboard, pictures, progress : bool
+        Write TensorBoard files; write pictures of predictions at validation; show a progress bar.
+    """
+
+    folder: Path
+    resume: bool = False
+    minutes: float | None = None
+    stop_after: int | None = None
+    checkpoint_minutes: float = 5.0
+    validate_minutes: float = 15.0
+    checkpoint_steps: int = 0
+    report_steps: int = 50
+    workers: int = 1
+    tensorboard: bool = False
+    pictures: bool = True
+    progress: bool = True
+
+
+def rate_factor(config: OptimiserConfig, samples_done: float, samples: int) -> float:
+    """Multiplier of the base learning rate after `samples_done` of `samples` planned samples."""
+    if config.warmup_samples and samples_done < config.warmup_samples:
+        return (samples_done + 1.0) / (config.warmup_samples + 1.0)
+    done = samples_done / samples
+    if config.schedule == "step":
+        return float(0.1 ** sum(done >= milestone for milestone in config.milestones))
+    start = config.warmup_samples / samples
+    progress = min(1.0, max(0.0, (done - start) / max(1e-9, 1.0 - start)))
+    half = 0.5 * (1.0 + math.cos(math.pi * progress))
+    return config.final_factor + (1.0 - config.final_factor) * half
+
+
+class Trainer:
+    """One run, from its start or its checkpoint to its end or the end of the sitting.
+
+    Parameters
+    ----------
+    model : DynaMITe
+        Network with its start weights.
+    data : InstanceDataset
+        Training pictures.
+    config : TrainConfig
+        What is learned, and how.
+    options : LoopOptions
+        Where results go, and how often.
+    examples : sequence of Example
+        Validation examples; none switches validation off.
+    """
+
+    def __init__(
+        self,
+        model: DynaMITe,
+        data: InstanceDataset,
+        config: TrainConfig,
+        options: LoopOptions,
+        examples: list[Example] | None = None,
+    ) -> None:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+
+        self.config, self.options, self.data = config, options, data
+        self.examples = examples or []
+        self.accelerator = Accelerator(
+            mixed_precision=config.precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+            cpu=not torch.cuda.is_available(),
+        )
+        self.model = model
+        freeze(model, config.optimiser)
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average: MovingAverage | None = None
+        groups = parameter_groups(model, config.optimiser)
+        if not groups:
+            raise ValueError("every parameter is frozen; nothing to train")
+        optimiser = torch.optim.AdamW(
+            groups, lr=config.optimiser.learning_rate, betas=config.optimiser.betas
+        )
+        self.factors = [group["factor"] for group in optimiser.param_groups]
+        step = TrainingStep(model, config)
+        self.step_module: Any
+        self.optimiser: Any
+        self.step_module, self.optimiser = self.accelerator.prepare(step, optimiser)
+        if config.optimiser.ema_decay:
+            self.average = MovingAverage(model, config.optimiser.ema_decay)
+        self.step, self.skipped, self.minutes = 0, 0, 0.0
+        self.best = -math.inf
+        if options.resume:
+            self._restore()
+
+    # ---- checkpoints --------------------------------------------------------------------------
+
+    @property
+    def checkpoint(self) -> Path:
+        """The run's checkpoint file."""
+        return self.options.folder / "checkpoint.pt"
+
+    def save(self) -> None:
+        """Write the checkpoint, atomically, by the main process."""
+        if not self.accelerator.is_main_process:
+            return
+        scaler = self.accelerator.scaler
+        content = {
+            "format": FORMAT,
+            "config": self.config.to_json(),
+            "model_config": self.model.config.to_dict(),
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.pack() if self.average else None,
+            "scaler": scaler.state_dict() if scaler else None,
+            "random": random_states(),
+            "step": self.step,
+            "skipped": self.skipped,
+            "minutes": self.minutes,
+            "best": self.best,
+        }
+        write_atomically(content, self.checkpoint)
+
+    def _restore(self) -> None:
+        content = read_checkpoint(self.checkpoint)
+        if content["config"] != self.config.to_json():
+            # a longer or differently tuned run from here on is allowed, but said
+            logger.warning("the configuration differs from the one the run was started with")
+        try:
+            self.model.load_state_dict(content["model"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            if self.average and content["average"]:
+                self.average.unpack(content["average"])
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{self.checkpoint} does not fit this run: {error}") from error
+        if self.accelerator.scaler and content["scaler"]:
+            self.accelerator.scaler.load_state_dict(content["scaler"])
+        restore_random_states(content["random"])
+        self.step, self.skipped = int(content["step"]), int(content["skipped"])
+        self.minutes, self.best = float(content["minutes"]), float(content["best"])
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """State dict to use and to publish: the moving average where there is one."""
+        if self.average:
+            return self.average.state_dict(self.model)
+        return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+    # ---- the loop -----------------------------------------------------------------------------
+
+    def run(self) -> dict[str, Any]:
+        """Train; return a summary (steps, samples, minutes, skipped, best, finished)."""
+        config, options, accelerator = self.config, self.options, self.accelerator
+        main = accelerator.is_main_process
+        last = config.steps
+        if options.stop_after is not None:
+            last = min(last, self.step + options.stop_after)
+        if main:
+            options.folder.mkdir(parents=True, exist_ok=True)
+            (options.folder / "config.json").write_text(config.to_json(), encoding="utf-8")
+        log = Log(options.folder, self.step, tensorboard=options.tensorboard) if main else None
+        started, minutes_before = time.monotonic(), self.minutes
+        clock = {"checkpoint": started, "validate": started, "report": started}
+        waiting, since, row = 0.0, self.step, dict[str, Any]()
+        stream = batches(
+            self.data,
+            config,
+            first=self.step,
+            last=last,
+            workers=options.workers,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
+        bar = self._bar(last) if main and options.progress else None
+        training_mode(self.model, config.optimiser)
+        try:
+            while self.step < last:
+                waited_from = time.monotonic()
+                batch = next(stream)
+                waiting += time.monotonic() - waited_from
+                report = (self.step + 1) % options.report_steps == 0 or self.step + 1 == last
+                result, norm = self._one(batch, measure=report)
+                self.step += 1
+                now = time.monotonic()
+                self.minutes = minutes_before + (now - started) / 60
+                over = options.minutes is not None and (now - started) / 60 >= options.minutes
+                stop = self._agree(over)
+                row = {}
+                if report or stop:
+                    spent = max(now - clock["report"], 1e-9)
+                    row = self._row(result, norm)
+                    row["samples_per_s"] = (self.step - since) * config.batch_size / spent
+                    row["data_share"] = waiting / spent
+                    clock["report"], waiting, since = now, 0.0, self.step
+                ended = stop or self.step == last
+                due = (now - clock["validate"]) / 60 >= options.validate_minutes
+                if self.examples and (ended or self._agree(due)):
+                    clock["validate"] = now
+                    row = {**(row or self._row(result, norm)), **self._validate()}
+                    training_mode(self.model, config.optimiser)
+                    clock["report"] = time.monotonic()
+                if row and log is not None:
+                    log.add(row)
+                    self._show(bar, row)
+                every = options.checkpoint_steps
+                due = (now - clock["checkpoint"]) / 60 >= options.checkpoint_minutes
+                if ended or due or (every and self.step % every == 0):
+                    clock["checkpoint"] = now
+                    self.save()
+                if bar is not None:
+                    bar.update(1)
+                if stop:
+                    break
+        finally:
+            stream.close()  # type: ignore[attr-defined]
+            if bar is not None:
+                bar.close()
+            if log is not None:
+                log.close()
+        accelerator.wait_for_everyone()
+        return {
+            "step": self.step,
+            "samples": self.step * config.batch_size,
+            "minutes": self.minutes,
+            "skipped": self.skipped,
+            "best": self.best,
+            "finished": self.step >= config.steps,
+        }
+
+    def _one(self, batch: Batch, measure: bool) -> tuple[StepResult | None, float]:
+        """One optimiser step; a step without a finite loss or gradient changes nothing."""
+        config, accelerator = self.config, self.accelerator
+        seed = sample_rng(config.seed, self.step, accelerator.process_index, 4000)
+        torch.manual_seed(int(seed.integers(2**62)))
+        factor = rate_factor(config.optimiser, self.step * config.batch_size, config.samples)
+        for group, share in zip(self.optimiser.param_groups, self.factors, strict=True):
+            group["lr"] = config.optimiser.learning_rate * share * factor
+        maps = torch.tensor(float(sum(batch.counts) + len(batch.clicks)))
+        normaliser = float(self._mean(maps))
+        result: StepResult = self.step_module(
+            batch, draw_rounds(config, self.step), normaliser, measure
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        if not self._all(bool(torch.isfinite(result.loss.detach()))):
+            return self._skip("loss"), math.nan
+        accelerator.backward(result.loss)
+        norm = math.nan
+        limit = config.optimiser.clip_norm or math.inf
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        norm = float(accelerator.clip_grad_norm_(parameters, limit))
+        if not math.isfinite(norm) and accelerator.scaler is None:
+            self.optimiser.zero_grad(set_to_none=True)
+            return self._skip("gradient"), norm
+        self.optimiser.step()
+        if self.average:
+            self.average.update(self.model)
+        self._in_a_row = 0
+        return result, norm
+
+    _in_a_row = 0
+
+    def _skip(self, what: str) -> None:
+        self.skipped += 1
+        self._in_a_row += 1
+        logger.warning("step %d skipped: its %s is not finite", self.step, what)
+        if self._in_a_row > _MAX_SKIPPED:
+            raise DataError(
+                f"{_MAX_SKIPPED} steps in a row without a finite {what}; lower the learning rate "
+                "or check the data"
+            )
+
+    # ---- several processes --------------------------------------------------------------------
+
+    def _mean(self, value: torch.Tensor) -> torch.Tensor:
+        if self.accelerator.num_processes == 1:
+            return value
+        reduced: torch.Tensor = self.accelerator.reduce(
+            value.to(self.accelerator.device), reduction="mean"
+        )
+        return reduced
+
+    def _all(self, value: bool) -> bool:
+        return bool(self._mean(torch.tensor(float(value))) > 1.0 - 1e-6)
+
+    def _agree(self, value: bool) -> bool:
+        """Whether any process wants it: all must stop and validate at the same step."""
+        if self.accelerator.num_processes == 1:
+            return value
+        return bool(self._mean(torch.tensor(float(value))) > 0)
+
+    # ---- reports ------------------------------------------------------------------------------
+
+    def _row(self, result: StepResult | None, norm: float) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "step": self.step,
+            "samples": self.step * self.config.batch_size,
+            "minutes": self.minutes,
+            "learning_rate": self.optimiser.param_groups[-1]["lr"] / self.factors[-1],
+            "gradient_norm": norm,
+            "skipped": self.skipped,
+        }
+        if result is not None:
+            row["loss"] = float(result.loss.detach())
+            for name in ("mask", "dice", "softmax"):
+                if name in result.terms:
+                    row[name] = float(result.terms[name])
+            row["iou_first"], row["iou_last"] = result.first_iou, result.last_iou
+        return row
+
+    def _validate(self) -> dict[str, Any]:
+        """Validate the weights that would be published; keep them if they are the best."""
+        from dynamite_widget.training.release import save_weights
+
+        if not self.accelerator.is_main_process:
+            self.accelerator.wait_for_everyone()
+            return {}
+        current = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        weights = self.weights()
+        self.model.load_state_dict(weights)
+        try:
+            found = validate(self.model, self.examples)
+            if self.options.pictures:
+                from dynamite_widget.training.report import save_pictures
+
+                save_pictures(self.model, self.examples, self.options.folder, self.step)
+        finally:
+            self.model.load_state_dict(current)
+        metadata = {
+            "samples": self.step * self.config.batch_size,
+            "recipe": dataclasses.asdict(self.config),
+            "validation": found,
+        }
+        save_weights(weights, self.model.config, self.options.folder / "last.safetensors", metadata)
+        if found["score"] > self.best:
+            self.best = found["score"]
+            best = self.options.folder / "best.safetensors"
+            save_weights(weights, self.model.config, best, metadata)
+        self.accelerator.wait_for_everyone()
+        return {
+            "val_iou_1": found["iou"][0],
+            "val_iou_3": found["iou"][2],
+            "val_iou_5": found["iou"][4],
+            "val_source_mean": found["source_mean"],
+            "val_score": found["score"],
+        }
+
+    def _bar(self, last: int) -> Any:
+        from tqdm.auto import tqdm
+
+        return tqdm(total=last, initial=self.step, unit="step", smoothing=0.05, mininterval=2.0)
+
+    def _show(self, bar: Any, row: dict[str, Any]) -> None:
+        wanted = ("loss", "iou_last", "samples_per_s", "data_share", "val_iou_1", "val_iou_3")
+        shown = {k: f"{row[k]:.3g}" for k in wanted if isinstance(row.get(k), float)}
+        if bar is not None:
+            bar.set_postfix(shown)
+        logger.info("step %d: %s", row["step"], ", ".join(f"{k} {v}" for k, v in shown.items()))
