@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from .embedding_cache import EmbeddingCache, shared_cache
 from .errors import DynaMITeError, SessionError
-from .inference import Inference, Job, Result, Status, Target, checkpoint_hash
+from .inference import Inference, Job, Result, Status, Target, checkpoint_hash, embedding_key
 from .intents import as_instance
 from .picture import Picture, load_picture
 from .rle import RLE
@@ -292,7 +292,7 @@ class AnnotationController:
         cache = self._cache
 
         def run(predictor: Any, _embedding: Any, _result: Result) -> None:
-            key = (picture.hash, checkpoint_hash(predictor))
+            key = embedding_key(picture, predictor)
             cache.prefetch(key, lambda: predictor.embed(picture.image))
 
         def failed(error: Exception) -> None:

@@ -289,7 +289,7 @@ class Inference:
         if self._embedded is None or self._embedded[0] != picture.version:
             self._leave_picture()
             self._set_status(state="embedding", message="")
-            key = (picture.hash, checkpoint_hash(self._predictor))
+            key = embedding_key(picture, self._predictor)
             predictor = self._predictor
             self._embedding = self._with_room(
                 lambda: self._cache.acquire(key, lambda: predictor.embed(picture.image))
@@ -385,6 +385,15 @@ def checkpoint_hash(predictor: Any) -> str:
         if isinstance(value, str) and value:
             return value
     return f"unknown-{id(predictor)}"
+
+
+def embedding_key(picture: Picture, predictor: Any) -> Key:
+    """Return what an embedding is a function of: picture; weights, device and precision."""
+    model = getattr(predictor, "model", None)
+    parameters = getattr(model, "parameters", None)
+    dtype = next((str(p.dtype) for p in parameters()), "") if callable(parameters) else ""
+    device = getattr(predictor, "device", "")
+    return picture.hash, f"{checkpoint_hash(predictor)}|{device}|{dtype}"
 
 
 def describe(error: BaseException) -> str:

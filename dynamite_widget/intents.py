@@ -262,10 +262,15 @@ def _editable(state: SessionState, value: Any, background: bool = False) -> int:
 def _refuse_duplicate(
     state: SessionState, x: int, y: int, instance: int, but: int | None = None
 ) -> None:
+    """Refuse a second click on a pixel; the network could make nothing of it."""
     for other in state.clicks:
-        if (other.x, other.y, other.instance) == (x, y, instance) and other.t != but:
-            owner = f"instance {instance}" if instance else "the background"
-            raise SessionError(f"{owner} already has a click at x={x}, y={y} (t={other.t})")
+        if (other.x, other.y) == (x, y) and other.t != but:
+            owner = f"instance {other.instance}" if other.instance else "the background"
+            kind = "already" if other.instance == instance else "of another instance already"
+            raise SessionError(
+                f"there is {kind} a click at x={x}, y={y}: t={other.t}, {owner}; "
+                "each pixel takes one click"
+            )
 
 
 def _check_mask(state: SessionState, mask: RLE | None) -> None:

@@ -61,4 +61,6 @@ def load_picture(source: Any, name: str | None = None, version: int = 0) -> Pict
         given = source if is_path else getattr(source, "filename", "")
         is_name = isinstance(given, (str, os.PathLike)) and bool(os.fspath(given))
         name = Path(os.fsdecode(given)).name if is_name else ""
+        # Bytes that are no Unicode could not be sent to a page.
+        name = name.encode("utf-8", "replace").decode("utf-8")
     return Picture(image, source, name, picture_hash(image), version)

@@ -203,7 +203,7 @@ class ClickSession:
         Raises
         ------
         SessionError
-            Outside the picture, unknown or locked instance, or a second click on the same pixel.
+            Outside the picture, unknown or locked instance, or a pixel that has a click already.
         """
         target = (self._state.active_instance or NEW) if instance is None else instance
         return self.apply("click", x=x, y=y, instance=target, class_name=class_name).clicks[-1]

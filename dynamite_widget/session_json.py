@@ -69,7 +69,8 @@ def to_dict(session: ClickSession) -> dict[str, Any]:
 def to_json(session: ClickSession) -> str:
     """Return a session as JSON text."""
     try:
-        return json.dumps(to_dict(session), ensure_ascii=False, allow_nan=False)
+        # ASCII only: file names may hold bytes that are no Unicode.
+        return json.dumps(to_dict(session), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise SessionError(f"the session's meta does not fit JSON: {error}") from error
 

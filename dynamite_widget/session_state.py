@@ -276,14 +276,14 @@ def check_state(state: SessionState) -> SessionState:
         if instance.locked and mask is None:
             raise SessionError(f"instance {instance.id} is locked but has no fixed mask")
     known = set(ids)
-    places: set[tuple[int, int, int]] = set()
+    places: set[tuple[int, int]] = set()
     for click in state.clicks:
         as_pixel(state, click.x, click.y)
-        place = (click.x, click.y, click.instance)
+        place = (click.x, click.y)
         if click.instance != BACKGROUND and click.instance not in known:
             raise SessionError(f"click t={click.t} belongs to unknown instance {click.instance}")
         if place in places:
-            raise SessionError(f"two clicks of instance {click.instance} at {place[:2]}")
+            raise SessionError(f"two clicks at x={click.x}, y={click.y}")
         places.add(place)
     for stroke in state.strokes:
         if stroke.instance not in known:

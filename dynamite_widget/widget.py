@@ -213,7 +213,7 @@ class DynaMITeWidget(anywidget.AnyWidget):
         Raises
         ------
         SessionError
-            Outside the picture, unknown or locked instance, or a second click on the same pixel.
+            Outside the picture, unknown or locked instance, or a pixel that has a click already.
         """
         target = (self.controller.state.active_instance or "new") if instance is None else instance
         state = self.controller.apply("click", x=x, y=y, instance=target, class_name=class_name)
