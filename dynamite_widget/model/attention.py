@@ -11,6 +11,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def _explicit_attention(
+    query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None
+) -> Tensor:
+    """Attention as two products and a softmax.
+
+    With the few queries of this network the backward pass of the fused CPU kernel is four to ten
+    times slower in bfloat16.
+    """
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if allowed is not None:
+        scores = scores + torch.where(allowed, 0.0, -torch.inf).to(scores.dtype)
+    return scores.float().softmax(dim=-1).to(value.dtype) @ value
+
+
 class Attention(nn.Module):
     """Scaled dot-product attention with one packed input projection.
 
@@ -60,7 +74,10 @@ class Attention(nn.Module):
         Tensor
             (B, N, d), after the output projection.
         """
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        if query.device.type == "cpu" and torch.is_grad_enabled():
+            y = _explicit_attention(query, key, value, allowed)
+        else:
+            y = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
 

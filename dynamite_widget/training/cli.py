@@ -17,9 +17,11 @@ logger = logging.getLogger(__name__)
 # Large steps on a CPU spend half their time in page faults with glibc's defaults; these make it
 # keep the memory it has. They only count when set before the process starts.
 _MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
     "MALLOC_TOP_PAD_": str(256 << 20),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 _STARTED_AGAIN = "DYNAMITE_WIDGET_MALLOC_SET"
 

@@ -37,6 +37,8 @@ class OptimiserConfig:
         Regular expressions; parameters whose name matches one from its start are not trained.
     frozen_batch_norm : bool
         Keep batch-norm statistics of the backbone as they are.
+    frozen_depthwise : bool
+        Keep the backbone's depth-wise filters as they are (see `training.speed`).
     """
 
     learning_rate: float = 1e-4
@@ -52,6 +54,7 @@ class OptimiserConfig:
     ema_decay: float = 0.0
     frozen: tuple[str, ...] = ()
     frozen_batch_norm: bool = False
+    frozen_depthwise: bool = False
 
 
 @dataclass(frozen=True)

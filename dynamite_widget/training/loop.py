@@ -28,6 +28,7 @@ from dynamite_widget.training.state import (
     restore_random_states,
     write_atomically,
 )
+from dynamite_widget.training.speed import freeze_depthwise, quicken_depthwise
 from dynamite_widget.training.step import StepResult, TrainingStep, draw_rounds
 from dynamite_widget.training.validate import Example, validate
 
@@ -126,6 +127,9 @@ class Trainer:
         )
         self.model = model
         freeze(model, config.optimiser)
+        if config.optimiser.frozen_depthwise:
+            freeze_depthwise(model.backbone)
+        quicken_depthwise(model.backbone)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average: MovingAverage | None = None

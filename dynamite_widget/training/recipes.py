@@ -34,12 +34,13 @@ LITE_SOURCES = (
 
 LITE_RECIPE = TrainConfig(
     preset="lite",
-    samples=60_000,
+    samples=30_000,
     batch_size=8,
     crops=((0.0, 256), (0.85, 384)),
     rounds=(0.22, 0.26, 0.22, 0.14, 0.09, 0.07),
     seed=1,
     zero_padding=True,
+    precision="bf16",
     channels_last=True,
     source_weights=LITE_SOURCES,
     augment=AugmentConfig(),
@@ -81,9 +82,11 @@ LITE_RECIPE = TrainConfig(
         schedule="cosine",
         warmup_samples=2000,
         final_factor=0.01,
-        ema_decay=0.999,
-        frozen=(r"backbone\.(.*\.)?(conv_stem|bn1|blocks[._]0)\.",),
+        ema_decay=0.998,
+        # Gradients of the early, large maps cost most and teach little.
+        frozen=(r"backbone\.(.*\.)?(conv_stem|bn1|blocks[._][012])\.",),
         frozen_batch_norm=True,
+        frozen_depthwise=True,
     ),
 )
 
