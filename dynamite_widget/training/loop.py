@@ -20,6 +20,7 @@ from dynamite_widget.training.config import OptimiserConfig, TrainConfig
 from dynamite_widget.training.data import InstanceDataset
 from dynamite_widget.training.initialise import freeze, parameter_groups, training_mode
 from dynamite_widget.training.log import Log
+from dynamite_widget.training.speed import freeze_depthwise, quicken_depthwise
 from dynamite_widget.training.state import (
     FORMAT,
     MovingAverage,
@@ -28,7 +29,6 @@ from dynamite_widget.training.state import (
     restore_random_states,
     write_atomically,
 )
-from dynamite_widget.training.speed import freeze_depthwise, quicken_depthwise
 from dynamite_widget.training.step import StepResult, TrainingStep, draw_rounds
 from dynamite_widget.training.validate import Example, validate
 
