@@ -115,7 +115,6 @@ def bench(_bench_page: Lab) -> Iterator[Lab]:
     """The shared notebook, emptied; pages and widgets of earlier tests are gone."""
     _bench_page.problems.clear()
     yield _bench_page
-    _bench_page.wait_idle()
     _bench_page.kernel("w = globals().pop('w', None)\nw is None or w.close()")
     assert _bench_page.problems == []
 

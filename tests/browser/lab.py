@@ -21,9 +21,6 @@ _READY = """() => {
   return !!panel && panel.context?.isReady && panel.sessionContext?.isReady
     && panel.sessionContext.session?.kernel?.connectionStatus === 'connected';
 }"""
-_KERNEL_STATUS = f"() => {_PANEL}.sessionContext.session.kernel.status"
-_IDLE = f"() => {_PANEL}.sessionContext.session.kernel.status === 'idle'"
-_BUSY = f"() => {_PANEL}.sessionContext.session.kernel.status === 'busy'"
 _RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 _EXECUTE = f"""async (code) => {{
   const kernel = {_PANEL}.sessionContext.session.kernel;
@@ -101,14 +98,17 @@ class Lab:
     def run_all(self) -> None:
         """Run all cells; returns when the last one has ended; raises if one failed."""
         self.page.evaluate(_RUN_ALL)
-        self.page.wait_for_function(_IDLE)
         errors = self.page.evaluate(_OUTPUT_ERRORS)
         if errors:
             raise KernelError(errors)
 
     def start_all(self) -> None:
-        """Run all cells without waiting for them."""
-        self.page.evaluate(f"() => {{ ({_RUN_ALL})(); }}")
+        """Run all cells without waiting for them; see `wait_started`."""
+        self.page.evaluate(f"() => {{ window.started = ({_RUN_ALL})(); }}")
+
+    def wait_started(self) -> None:
+        """Wait for what `start_all` began; the kernel's status tells of its other threads too."""
+        self.page.evaluate("() => window.started")
 
     def show(self, *cells: str, picture_size: tuple[int, int] = CAT_SIZE) -> View:
         """Put these cells in place of all others, run them, and return the first widget."""
@@ -149,19 +149,13 @@ class Lab:
             )
         )
 
-    def wait_idle(self) -> None:
-        """Wait until no cell runs."""
-        self.page.wait_for_function(_IDLE)
-
-    def wait_busy(self) -> None:
-        """Wait until a cell runs."""
-        self.page.wait_for_function(_BUSY)
-
-    @property
-    def kernel_status(self) -> str:
-        """What the application knows about the kernel: idle, busy, …"""
-        status: str = self.page.evaluate(_KERNEL_STATUS)
-        return status
+    def start(self, code: str) -> None:
+        """Run code in the kernel without waiting for it."""
+        self.page.evaluate(
+            f"""(code) => {{ {_PANEL}.sessionContext.session.kernel.requestExecute(
+              {{code, store_history: false}}); }}""",
+            code,
+        )
 
     def describe(self, screenshot: Path) -> str:
         """Take a picture of the page and return what the widgets on it say about themselves."""
