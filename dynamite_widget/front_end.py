@@ -296,11 +296,16 @@ class FrontEnd:
         """Send the labels of a new prediction; False if it is older than what was sent."""
         if result.picture.version != self.controller.picture.version:
             return False
-        if self._labels is not None and self._labels[0] >= result.revision:
+        if self.announced(result):
             return False
         self._labels = (result.revision, result.picture.version, *labels_message(result))
         self.send_labels()
         return True
+
+    def announced(self, result: Result) -> bool:
+        """Tell whether the labels of a prediction, or newer ones, were sent."""
+        labels = self._labels
+        return labels is not None and labels[0] >= result.revision
 
     def send_labels(self) -> None:
         """Send the newest labels again, if they are of the present picture."""

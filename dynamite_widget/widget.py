@@ -112,8 +112,10 @@ class DynaMITeWidget(anywidget.AnyWidget):
         If the picture or the session cannot be used.
     """
 
-    _esm = _SCRIPT
-    _css = _STYLE
+    # As text: for paths, anywidget keeps every widget alive to tell it of changes of the file. The
+    # line break says that it is no path.
+    _esm = _SCRIPT.read_text(encoding="utf-8") + "\n"
+    _css = _STYLE.read_text(encoding="utf-8") + "\n"
 
     clicks = t.List(t.Dict(), read_only=True).tag(sync=True)
     instances = t.List(t.Dict(), read_only=True).tag(sync=True)
@@ -529,7 +531,10 @@ class DynaMITeWidget(anywidget.AnyWidget):
             self._hover_preview_wanted = not status.device.startswith("cpu")
             if self._hover_preview_wanted:
                 self.hover_preview = True
-        self._publish()
+        result = self.controller.view().result
+        if result is None or self._front_end is None or self._front_end.announced(result):
+            self._publish()
+        # Else its labels go first, and the event that sends them publishes everything.
 
     def _on_prediction(self, result: Result) -> None:
         front_end = self._front_end
