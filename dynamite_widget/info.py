@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
 def collect() -> dict[str, Any]:
     """Return the facts as plain data; sizes in bytes."""
-    from dynamite_widget.model.checkpoints import cache_dir
     from dynamite_widget.model.config import PRESETS
+    from dynamite_widget.model.download import cache_dir
 
     cache = cache_dir()
     return {
