@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -120,8 +121,11 @@ def _read(
 def _mask(annotation: dict[str, Any], height: int, width: int) -> NDArray[np.bool_]:
     from pycocotools import mask as rle
 
-    decoded: NDArray[np.bool_] = rle.decode(_segment(annotation, height, width)).astype(bool)
-    return decoded
+    with warnings.catch_warnings():
+        # pycocotools' own array class does not know numpy 2's copy keyword
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        decoded = rle.decode(_segment(annotation, height, width))
+    return np.asarray(decoded, dtype=bool)
 
 
 def _class_name(annotation: dict[str, Any], classes: dict[Any, str]) -> str:
