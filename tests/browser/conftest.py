@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from browser import servers
+from browser.chromium import OPTIONS
 from browser.lab import Lab
 from browser.view import View
 
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parents[2] / "build" / "test-results" / "browser"
 LITE = Path(__file__).parents[2] / "dynamite_widget" / "weights" / "lite.safetensors"
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -70,9 +61,15 @@ def served(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def lab_url(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server of `lab_url` keeps settings, runtime files and signatures."""
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="session")
+def lab_url(served: Path, scratch: Path) -> Iterator[str]:
     """Address of a JupyterLab that shows `served`."""
-    with servers.jupyter(served, tmp_path_factory.mktemp("lab")) as url:
+    with servers.jupyter(served, scratch) as url:
         yield url
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbformat.sign import NotebookNotary
 
 from browser.lab import Lab
 from browser.view import View
@@ -74,7 +75,9 @@ def executed(served: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return path.name
 
 
-def test_saved_notebook_shows_the_result_without_its_kernel(lab: Lab, executed: str) -> None:
+def test_saved_notebook_shows_the_result_without_its_kernel(
+    lab: Lab, executed: str, scratch: Path
+) -> None:
     state = nbformat.read(lab.root / executed, 4).metadata.widgets
     ours = [
         model["state"]
@@ -85,7 +88,16 @@ def test_saved_notebook_shows_the_result_without_its_kernel(lab: Lab, executed: 
     kept = {name: value for name, value in ours[0].items() if name not in ("_esm", "_css")}
     assert len(str(kept)) < 100_000
 
-    lab.open(executed)  # with a new kernel that has never heard of the widget
+    # Opened with a new kernel that has never heard of the widget. A notebook from elsewhere may
+    # run no script: it shows a plain picture instead.
+    lab.open(executed)
+    picture = lab.page.locator(".jp-OutputArea img")
+    picture.wait_for()
+    assert picture.evaluate("image => image.naturalWidth") > 300
+
+    notary = NotebookNotary(data_dir=str(scratch / "data"))
+    notary.sign(nbformat.read(lab.root / executed, 4))
+    lab.open(executed)
     view = View(lab.page)
     view.wait_for("root.dataset.readOnly === '1'")
     check_saved_view(view)
