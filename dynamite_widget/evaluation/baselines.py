@@ -243,11 +243,13 @@ class Watershed(_SeededMethod):
         self, embedding: _Picture, clicks: Sequence[Click], instances: Sequence[int]
     ) -> NDArray[np.int32]:
         """Return the label map of all instances."""
-        markers = self._all_seeds(embedding, clicks)
+        seeds = self._all_seeds(embedding, clicks)
+        markers = seeds.copy()
         # OpenCV's watershed orders pixels by colour differences of neighbours; a slight blur keeps
         # single noisy pixels from becoming barriers.
         smooth = cv2.GaussianBlur(embedding.pixels, (0, 0), 1.0)
         cv2.watershed(smooth, markers)
+        markers[seeds > 0] = seeds[seeds > 0]  # OpenCV draws a line around the whole picture
         _close_lines(markers)
         return _full_size(embedding, np.maximum(markers - 1, 0))
 
