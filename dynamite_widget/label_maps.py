@@ -95,11 +95,13 @@ def masks_of(labels: LabelMap, instances: Sequence[int]) -> NDArray[np.bool_]:
     masks = np.zeros((len(instances), height, width), bool)
     if not len(instances):
         return masks
-    flat, size, ids = masks.reshape(-1), height * width, np.asarray(instances)
+    flat, size = masks.reshape(-1), height * width
+    offset = np.zeros(max(instances) + 1, np.int64)
+    offset[list(instances)] = np.arange(len(instances)) * size
     for rows in _bands(height, width):
         band = labels[rows].reshape(-1)
         where = np.flatnonzero(band)
-        flat[np.searchsorted(ids, band[where]) * size + (where + rows.start * width)] = True
+        flat[offset[band[where]] + (where + rows.start * width)] = True
     return masks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -286,3 +287,43 @@ def test_real_network(real: Predictor) -> None:
 def test_real_network_on_extreme_pictures(real: Predictor, size: tuple[int, int]) -> None:
     segmentation = real.predict(real.embed(picture(*size)), [Click(0, 0, 3)])
     assert segmentation.label_map.shape == size
+
+
+def test_shortcuts_equal_the_straightforward_order(repository: Path) -> None:
+    from dynamite_widget.model.dynamite import build_model
+    from dynamite_widget.model.predictor import click_tensors
+
+    path = repository / "benchmarks" / "straightforward.py"
+    specification = importlib.util.spec_from_file_location("straightforward", path)
+    assert specification is not None
+    assert specification.loader is not None
+    straightforward = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(straightforward)
+
+    torch.manual_seed(1)
+    config = get_config("segformer-b0").replace(
+        name="small",
+        hidden_dim=32,
+        heads=4,
+        pixel_decoder_layers=1,
+        encoder_layers=4,
+        decoder_layers=2,
+        short_side=64,
+        max_long_side=96,
+    )
+    predictor = Predictor(build_model(config))
+    embedding = predictor.embed(picture())
+    clicks = [Click(10, 10, 1), Click(45, 30, 7), Click(60, 2, 0), Click(50, 30, 7)]
+    points, _ = check_clicks(clicks, 48, 64)
+    with torch.inference_mode():
+        logits, owners = straightforward.mask_logits(
+            predictor.model, embedding.prepared.features, click_tensors(points, embedding)
+        )
+        labels = straightforward.label_map(logits, owners, embedding.network_size, (48, 64))
+    segmentation = predictor.predict(embedding, clicks)
+    differ = segmentation.label_map != labels
+    assert segmentation.margin[differ].max(initial=0) < 1e-3
+    assert differ.mean() < 0.01
+    lite = build_model(get_config("lite").replace(hidden_dim=32, heads=4, encoder_layers=1))
+    with pytest.raises(ValueError, match="published"):
+        straightforward.mask_logits(lite, embedding.prepared.features, None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import numbers
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,8 +96,6 @@ class Predictor:
         if half and not on_cuda:
             raise ValueError(f"half precision is for CUDA devices; the model is on {self._device}")
         self._half = on_cuda and self._dtype == torch.float32 if half is None else half
-        self._hash_lock = threading.Lock()
-        self._hash: str | None = None
 
     def __repr__(self) -> str:
         return f"Predictor({self.config.name}, device={self._device}, dtype={self._dtype})"
@@ -119,15 +116,9 @@ class Predictor:
         stated = getattr(self.model, "checkpoint_hash", None)
         if isinstance(stated, str) and stated:
             return stated
-        with self._hash_lock:
-            if self._hash is None:
-                digest = hashlib.sha256()
-                for name, value in sorted(self.model.state_dict().items()):
-                    digest.update(f"{name}:{tuple(value.shape)}:{value.dtype};".encode())
-                    raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                    digest.update(raw.numpy())
-                self._hash = digest.hexdigest()
-            return self._hash
+        from .checkpoints import model_hash
+
+        return model_hash(self.model)
 
     def embed(self, image: Any, max_megapixels: float | None = MAX_MEGAPIXELS) -> ImageEmbedding:
         """Compute everything about a picture that no click changes.
