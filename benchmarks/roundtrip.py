@@ -11,30 +11,22 @@ with every painted label map::
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gzip
 import json
 import math
 import os
 import platform
 import statistics
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browser import servers  # noqa: E402
-from browser.chromium import OPTIONS  # noqa: E402
 from browser.lab import Lab  # noqa: E402
+from browser.standalone import notebook_page  # noqa: E402
 from browser.view import View  # noqa: E402
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 TARGET_MS = 50.0
 STATIC = ROOT / "dynamite_widget" / "static"
@@ -83,45 +75,6 @@ def grid(count: int, width: int, height: int) -> list[tuple[int, int]]:
         (round((n % columns + 0.5) * width / columns), round((n // columns + 0.5) * height / rows))
         for n in range(count)
     ]
-
-
-@contextlib.contextmanager
-def notebook_page() -> Iterator[Lab]:
-    """Give a notebook in a JupyterLab of its own."""
-    from playwright.sync_api import sync_playwright
-
-    with tempfile.TemporaryDirectory() as folder:
-        served = Path(folder) / "served"
-        images = served / "images"
-        images.mkdir(parents=True)
-        for source in (ROOT / "notebooks" / "images").glob("*.jpg"):
-            (images / source.name).write_bytes(source.read_bytes())
-        with (
-            servers.jupyter(served, Path(folder) / "scratch") as url,
-            sync_playwright() as playwright,
-        ):
-            browser: Browser = playwright.chromium.launch(
-                executable_path=find_browser(), args=OPTIONS
-            )
-            context = browser.new_context(viewport={"width": 1600, "height": 1000})
-            lab = Lab(context, url, served)
-            lab.write("roundtrip.ipynb", ["pass"])
-            lab.open("roundtrip.ipynb")
-            yield lab
-            lab.close()
-            browser.close()
-
-
-def find_browser() -> str:
-    """Return the path of a Chromium, as the tests find it."""
-    script = ROOT / ".ci" / "find-browser"
-    environment = {**os.environ, "PYTHON": sys.executable}
-    answer = subprocess.run(
-        ["bash", str(script)], capture_output=True, text=True, env=environment, check=False
-    )
-    if answer.returncode:
-        raise SystemExit("no Chromium was found (`make browser` installs one)")
-    return answer.stdout.strip()
 
 
 def measure(
@@ -194,7 +147,7 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--json", action="store_true", help="end with a line of JSON")
     options = parser.parse_args()
-    with notebook_page() as lab:
+    with notebook_page(1600, 1000) as lab:
         times = measure(lab, options.model, options.megapixels, options.instances, options.clicks)
     summary = summarise(times[min(3, len(times) - 1) :])  # the first ones warm up
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
