@@ -6,7 +6,6 @@ Edits are applied at once, in the calling thread, under a lock; masks follow fro
 
 from __future__ import annotations
 
-import atexit
 import functools
 import logging
 import os
@@ -18,8 +17,9 @@ from typing import Any, Literal
 
 from .embedding_cache import EmbeddingCache, shared_cache
 from .errors import DynaMITeError, SessionError
-from .inference import Inference, Job, Result, Status, Target, checkpoint_hash, embedding_key
+from .inference import Inference, Job, Result, Status, Target
 from .intents import as_instance
+from .network import checkpoint_hash, embedding_key, make_predictor, model_name
 from .picture import Picture, load_picture
 from .rle import RLE
 from .segmentation import Segmentation
@@ -33,9 +33,6 @@ logger = logging.getLogger(__name__)
 Event = Literal["changed", "prediction", "error", "status"]
 EVENTS: tuple[Event, ...] = ("changed", "prediction", "error", "status")
 Callback = Callable[[Any], object]
-
-_open: weakref.WeakSet[AnnotationController] = weakref.WeakSet()
-_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -109,20 +106,19 @@ class AnnotationController:
         self._session = self._session_for(self._picture, session, classes, check_image=True)
         self._cache = shared_cache() if cache is None else cache
         self.events = SerialThread("dynamite-events")
-        make = functools.partial(_make_predictor, model, checkpoint, device)
+        make = functools.partial(make_predictor, model, checkpoint, device)
         if predictor is not None:
-            make = functools.partial(_give, predictor)
+            make = functools.partial(_identity, predictor)
         this = weakref.ref(self)
         self._inference = Inference(
             functools.partial(_note_checkpoint, this, make),
-            model if predictor is None else _model_name(predictor),
+            model if predictor is None else model_name(predictor),
             self._cache,
             display_long_side_px,
             functools.partial(_announce, this, "status"),
             functools.partial(_announce, this, "prediction"),
             functools.partial(_announce, this, "error"),
         )
-        _open.add(self)
         self._submit()
 
     # -- reading ---------------------------------------------------------------------------------
@@ -331,7 +327,6 @@ class AnnotationController:
                 callbacks.clear()
         self._inference.close()
         self.events.close()
-        _open.discard(self)
 
     def __enter__(self) -> AnnotationController:
         return self
@@ -437,24 +432,6 @@ class AnnotationController:
                 logger.exception("a callback of event %r failed", event)
 
 
-def _make_predictor(model: str, checkpoint: Any, device: str) -> Any:
-    # Imported here, on the model thread: torch takes seconds, and the widget shows at once.
-    from .model.checkpoints import load_model
-    from .model.predictor import Predictor
-
-    with _loading:
-        return Predictor(load_model(model, checkpoint=checkpoint, device=device))
-
-
-def _give(predictor: Any) -> Any:
-    return predictor
-
-
-def _model_name(predictor: Any) -> str:
-    config = getattr(getattr(predictor, "model", None), "config", None)
-    return str(getattr(config, "name", type(predictor).__name__))
-
-
 def _note_checkpoint(this: weakref.ref[AnnotationController], make: Callable[[], Any]) -> Any:
     predictor = make()
     controller = this()
@@ -477,12 +454,9 @@ def _deliver(this: weakref.ref[AnnotationController], event: Event, value: Any) 
         controller._emit(event, value)
 
 
+def _identity(predictor: Any) -> Any:
+    return predictor
+
+
 def _nothing() -> None:
     return None
-
-
-@atexit.register
-def _close_all() -> None:
-    # A daemon thread inside torch while the interpreter goes down can abort the process.
-    for controller in list(_open):
-        controller.close()

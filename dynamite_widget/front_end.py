@@ -139,6 +139,9 @@ class FrontEnd:
         kind = message["type"]
         answer: Answer = {"type": "ok"}
         try:
+            version = message.get("image_version")
+            if version is not None and version != self.controller.picture.version:
+                raise DynaMITeError(f"{kind} was meant for another picture and was left out")
             args = intent_args(kind, message)
             if kind == "undo":
                 answer["changed"] = self.controller.undo()

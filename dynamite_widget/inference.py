@@ -7,10 +7,12 @@ next picture) run when there is nothing else to do. Knows no session history and
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 import threading
 import time
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from .embedding_cache import EmbeddingCache, Key
 from .errors import DynaMITeError
+from .network import embedding_key
 from .picture import Picture
 from .segmentation import Segmentation
 from .session_state import Click, SessionState
@@ -30,6 +33,9 @@ logger = logging.getLogger(__name__)
 StatusName = Literal["starting", "embedding", "predicting", "ready", "error"]
 _KEPT_PIXELS = 8_000_000
 _KEPT_PREDICTIONS = 8
+_EXIT_PATIENCE_S = 60.0
+
+_living: weakref.WeakSet[Inference] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,7 @@ class Inference:
         self._embedded: tuple[int, Key] | None = None
         self._predictions: OrderedDict[tuple[Click, ...], Segmentation] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="dynamite-model", daemon=True)
+        _living.add(self)
         self._thread.start()
 
     # -- from any thread -------------------------------------------------------------------------
@@ -378,24 +385,6 @@ class Inference:
         self._on_status(status)
 
 
-def checkpoint_hash(predictor: Any) -> str:
-    """Return the hash of the weights of a predictor, "" when it does not say."""
-    for holder in (predictor, getattr(predictor, "model", None)):
-        value = getattr(holder, "checkpoint_hash", None)
-        if isinstance(value, str) and value:
-            return value
-    return f"unknown-{id(predictor)}"
-
-
-def embedding_key(picture: Picture, predictor: Any) -> Key:
-    """Return what an embedding is a function of: picture; weights, device and precision."""
-    model = getattr(predictor, "model", None)
-    parameters = getattr(model, "parameters", None)
-    dtype = next((str(p.dtype) for p in parameters()), "") if callable(parameters) else ""
-    device = getattr(predictor, "device", "")
-    return picture.hash, f"{checkpoint_hash(predictor)}|{device}|{dtype}"
-
-
 def describe(error: BaseException) -> str:
     """Return an exception in words for a person."""
     text = str(error).strip()
@@ -404,3 +393,10 @@ def describe(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
         return f"out of memory while predicting; the clicks are kept. {text}".strip()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@atexit.register
+def _close_all() -> None:
+    """End all threads: one inside torch while the interpreter goes down aborts the process."""
+    for inference in list(_living):
+        inference.close(_EXIT_PATIENCE_S)

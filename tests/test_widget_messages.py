@@ -146,6 +146,14 @@ def test_a_new_picture_between_ready_and_its_answer(page):
     assert (answer["version"], answer["full_width"]) == (2, 5)
 
 
+def test_a_click_meant_for_the_picture_before(page):
+    page.controller.set_image(np.zeros((4, 5, 3), np.uint8))
+    page.send(click(1, 1, instance="new", image_version=1))
+    assert "another picture" in page.answer("v1")["message"]
+    page.send(click(2, 1, instance="new", image_version=2))
+    assert page.answer("v2")["type"] == "ok"
+
+
 def test_preview(page):
     page.send(click(1, 0, instance="new"))
     page.answer("v1")
