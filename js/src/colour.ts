@@ -32,7 +32,9 @@ export function inkOn(colour: string): string {
 
 /** Thin line beside a coloured one that separates it from any background. */
 export function casingFor(colour: string): string {
-  return luminance(parseColour(colour)) > 0.06 ? "rgba(10, 12, 16, 0.6)" : "rgba(255,255,255,0.75)";
+  return luminance(parseColour(colour)) > 0.06
+    ? "rgba(10, 12, 16, 0.5)"
+    : "rgba(255, 255, 255, 0.7)";
 }
 
 /** Heat map ramp: 0 (certain) is clear, 255 (doubtful) glows; RGBA packed for little endian. */

@@ -85,7 +85,7 @@ export class InstanceList {
   reveal(id: number): void {
     const row = this.#rows.get(id)?.node;
     if (!row) return;
-    const top = row.offsetTop - this.#list.offsetTop;
+    const top = row.offsetTop; // the list is positioned
     const { scrollTop, clientHeight } = this.#list;
     if (top < scrollTop) this.#list.scrollTop = top;
     else if (top + row.offsetHeight > scrollTop + clientHeight) {
@@ -139,7 +139,7 @@ export class InstanceList {
     row.node.classList.toggle("dmw-waiting", i.pending);
     setAttribute(row.node, "aria-current", active ? "true" : null);
     row.node.style.setProperty("--dmw-colour", colour);
-    row.node.style.setProperty("--dmw-tint", withAlpha(colour, 0.13));
+    row.node.style.setProperty("--dmw-tint", withAlpha(colour, 0.16));
     row.swatch.style.color = inkOn(colour);
     setText(row.swatch, i.id > 0 ? String(i.id) : "+");
     label(row.swatch, `Select ${name}`);

@@ -40,6 +40,7 @@ function onKeyDown(
   run: (command: Command) => void,
 ): void {
   if (event.isComposing) return;
+  delete canvas.dataset.pointer; // from here on the focus ring says where keys go
   const onCanvas = event.target === canvas;
   const inPanel = event.target instanceof Element && event.target.closest(".dmw-panel") !== null;
   if (takesText(event.target) && !(inPanel && event.key === "Escape")) return;

@@ -96,7 +96,7 @@ export function commandFor(press: KeyPress): Command | null {
   return LETTERS[key.toLowerCase()] ?? null;
 }
 
-/** Keys (separated by ", ") and what they do. */
+/** Keys (separated by "; ") and what they do. */
 export type KeyLine = [keys: string, text: string];
 
 /** The sheet that `?` shows: groups with their titles. */
@@ -105,24 +105,36 @@ export const KEY_SHEET: [title: string, lines: KeyLine[]][] = [
     "Clicks",
     [
       ["Click", "Add to the active instance"],
-      ["N  or  +", "New instance with the next click"],
-      ["Right click, Ctrl+click, long press", "Background"],
+      ["N; +", "New instance, made by the next click"],
+      ["Right click; Ctrl+click; long press", "Background"],
       ["Alt+click", "Select the instance there"],
       ["Drag a marker", "Move the click"],
-      ["Delete over it, Shift+click", "Remove the click"],
-      ["Ctrl+Z, Ctrl+Shift+Z", "Undo, redo"],
+      ["Shift+click; Delete", "Remove the click under the pointer"],
+      ["Ctrl+Z; Ctrl+Shift+Z", "Undo, redo"],
       ["1 … 9", "Class of the active instance"],
       ["L", "Lock the active instance"],
     ],
   ],
   [
+    "Keyboard only (picture focused)",
+    [
+      ["Arrows; Shift+arrows", "Move the crosshair"],
+      ["Enter", "Click at the crosshair"],
+      ["Shift+Enter", "Background click"],
+      ["Alt+Enter", "Select the instance there"],
+      ["Page up; Page down", "Zoom"],
+      ["Tab", "Most doubtful region"],
+      ["Esc; Tab", "Leave the picture"],
+    ],
+  ],
+  [
     "View",
     [
-      ["Ctrl+wheel, pinch", "Zoom at the pointer"],
+      ["Ctrl+wheel; pinch", "Zoom at the pointer"],
       ["Space+drag", "Pan"],
       ["Double click", "Zoom in, again: whole picture"],
       ["0", "Whole picture"],
-      ["[  ]", "Opacity"],
+      ["[; ]", "Opacity"],
       ["O", "Outlines only"],
       ["H", "Hide or show the overlay"],
       ["M", "Where the model is unsure"],
@@ -133,21 +145,9 @@ export const KEY_SHEET: [title: string, lines: KeyLine[]][] = [
   [
     "Tools",
     [
-      ["V, G", "Object clicks, background clicks"],
-      ["B, E", "Brush, eraser"],
-      [",  .", "Smaller, larger brush"],
-    ],
-  ],
-  [
-    "Keyboard only (picture focused)",
-    [
-      ["Arrows, Shift+arrows", "Move the crosshair"],
-      ["Enter", "Click at the crosshair"],
-      ["Shift+Enter", "Background click"],
-      ["Alt+Enter", "Select the instance there"],
-      ["Page up, Page down", "Zoom"],
-      ["Tab", "Most doubtful region"],
-      ["Esc, then Tab", "Leave the picture"],
+      ["V; G", "Object clicks, background clicks"],
+      ["B; E", "Brush, eraser"],
+      [",; .", "Smaller, larger brush"],
     ],
   ],
 ];

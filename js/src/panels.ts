@@ -26,21 +26,22 @@ function panel(name: string, title: string, hooks: PanelHooks, signal: AbortSign
 
 export function makeKeySheet(hooks: PanelHooks, signal: AbortSignal): HTMLElement {
   const node = panel("dmw-keys", "Mouse and keys", hooks, signal);
-  const body = element("div", { class: "dmw-keys-body", attributes: { tabindex: "0" } });
+  const columns = element("div", { class: "dmw-keys-columns" });
+  const body = element("div", { class: "dmw-keys-body", attributes: { tabindex: "0" } }, columns);
   for (const [title, lines] of KEY_SHEET) {
     const section = element("div", { class: "dmw-keys-group" });
     section.append(element("div", { class: "dmw-keys-title", text: title }));
     const list = element("dl");
     for (const [names, text] of lines) {
       const keys = element("dt");
-      names.split(", ").forEach((name, i) => {
+      names.split("; ").forEach((name, i) => {
         if (i) keys.append(document.createTextNode(" "));
         keys.append(element("kbd", { text: name }));
       });
       list.append(keys, element("dd", { text }));
     }
     section.append(list);
-    body.append(section);
+    columns.append(section);
   }
   node.append(body);
   node.hidden = true;

@@ -22,7 +22,9 @@ export interface StatusFacts {
 export function describeStatus(facts: StatusFacts): { tone: Tone; text: string } {
   const { status, unanswered, silenceMs } = facts;
   if (facts.readOnly) return { tone: "saved", text: "Saved result, no kernel" };
-  if (silenceMs > BUSY_AFTER_MS && status.state !== "embedding" && status.state !== "predicting") {
+  // Intents are answered while the model works; a picture still being prepared may take its time.
+  const preparing = unanswered === 0 && status.state !== "ready";
+  if (silenceMs > BUSY_AFTER_MS && !preparing) {
     const waiting = unanswered === 1 ? "1 action waits" : `${unanswered} actions wait`;
     return { tone: "waiting", text: unanswered ? `Kernel busy: ${waiting}` : "Kernel busy" };
   }

@@ -61,7 +61,9 @@ export function stepOpacity(ui: UiState, direction: 1 | -1): Partial<UiState> {
 
 export function stepBrush(ui: UiState, direction: 1 | -1, longSide: number): Partial<UiState> {
   const next =
-    direction > 0 ? Math.max(ui.brushRadius + 1, ui.brushRadius * 1.25) : ui.brushRadius / 1.25;
+    direction > 0
+      ? Math.max(ui.brushRadius + 1, ui.brushRadius * 1.25)
+      : Math.min(ui.brushRadius - 1, ui.brushRadius / 1.25);
   return { brushRadius: Math.round(Math.min(Math.max(next, 1), Math.max(4, longSide / 4))) };
 }
 

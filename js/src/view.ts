@@ -94,7 +94,7 @@ export class View {
     const gestures = bindPointer(
       front,
       surfaceOf(this.#store),
-      pointerHooks(this.#store, this.#actions, this.#link, this.#clock, () => this.#focus()),
+      pointerHooks(this.#store, this.#actions, this.#link, this.#clock, () => this.#pressed()),
       this.#clock,
       signal,
     );
@@ -130,8 +130,9 @@ export class View {
     setAttribute(back, "aria-hidden", "true");
     setAttribute(front, "tabindex", "0");
     setAttribute(front, "role", "application");
-    this.#stage.append(back, front, this.#notices.node, this.#look.node, this.#keySheet);
+    this.#stage.append(back, front, this.#notices.node, this.#look.node);
     const body = element("div", { class: "dmw-body" }, this.#stage, this.#list.node);
+    body.append(this.#keySheet);
     this.root.append(this.#toolbar.node, body, this.#status.node);
   }
 
@@ -211,6 +212,12 @@ export class View {
 
   #focus(): void {
     this.#painter.front.focus({ preventScroll: true });
+  }
+
+  /** The picture was pressed: it takes the keys, but needs no focus ring for that. */
+  #pressed(): void {
+    this.#painter.front.dataset.pointer = "";
+    this.#focus();
   }
 
   #draw(): void {
