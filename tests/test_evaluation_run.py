@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ from PIL import Image
 
 from dynamite_widget import cli
 from dynamite_widget.errors import DataError
+from dynamite_widget.evaluation import estimate_cost, open_evaluation_dataset
 from dynamite_widget.evaluation.baselines import (
     BASELINES,
     GrabCut,
@@ -312,3 +317,57 @@ def test_published_tables_are_complete() -> None:
     assert [r.nci for r in swin] == [5.74, 5.80, 5.70, 5.66]
     ritm = {r.dataset: r.noc90 for r in PUBLISHED_NOC if r.method == "RITM"}
     assert ritm == {"GrabCut": 1.56, "Berkeley": 2.10, "SBD": 5.71, "DAVIS": 5.34}
+
+
+def test_cost_of_a_set_from_a_sample_of_it(data: str) -> None:
+    dataset = open_evaluation_dataset(data)
+    estimate = estimate_cost(
+        dataset,
+        1000,
+        predictor=make_baseline("watershed"),
+        sample_size=3,
+        clicks_per_object=3,
+        seconds_per_click=2,
+        seconds_per_picture=0,
+    )
+    assert (estimate.pictures, estimate.sampled) == (1000, 3)
+    assert estimate.clicks == 1000 * estimate.clicks_per_picture
+    low, high = estimate.clicks_interval
+    assert 2000 <= low <= estimate.clicks <= high <= 6000
+    assert estimate.seconds >= 2 * estimate.clicks
+    assert "1000 pictures: about" in str(estimate)
+    with pytest.raises(ValueError, match="predictor"):
+        estimate_cost(dataset)
+    with pytest.raises(ValueError, match="no picture"):
+        estimate_cost([])
+
+
+def test_cost_of_a_set_from_sessions() -> None:
+    def session(seconds: list[float | None]) -> SimpleNamespace:
+        clicks = [Click(x=0, y=0, instance=1, t=t, seconds=s) for t, s in enumerate(seconds)]
+        return SimpleNamespace(clicks=clicks)
+
+    timed = session([10.0, 12.0, 16.0])
+    estimate = estimate_cost([timed], 10, seconds_per_picture=1)
+    assert (estimate.clicks, estimate.seconds) == (30, 100)
+    untimed = session([None, None])
+    estimate = estimate_cost([untimed], seconds_per_picture=1, seconds_per_click=2)
+    assert (estimate.clicks, estimate.seconds) == (2, 5)
+
+
+@pytest.mark.slow
+def test_two_launched_processes_give_the_same_records(tmp_path: Path, data: str) -> None:
+    pytest.importorskip("accelerate")
+    settings = RunSettings(data, "mist", baseline="disc", budget=3)
+    alone = run_evaluation(settings, tmp_path / "alone")
+    # what `accelerate launch` starts on CPUs as well, without its need for MPI
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    command += ["--standalone", "-m", "dynamite_widget.cli"]
+    command += ["evaluate", "--data", data, "--protocol", "mist", "--baseline", "disc"]
+    command += ["--budget", "3", "--out", str(tmp_path / "two"), "--quiet"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((tmp_path / "two").glob("records-*-of-00002.jsonl"))) == 2
+    together = run_evaluation(settings, tmp_path / "two")
+    assert _without_seconds(together.records) == _without_seconds(alone.records)

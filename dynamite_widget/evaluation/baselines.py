@@ -109,7 +109,9 @@ class GrabCut:
     iterations : int
         Per click, starting from the previous mask.
     long_side_px : int, optional
-        Work on a reduced copy; None works at full size.
+        Work on a reduced copy; None works at full size. On 40 training objects of up to 640 px the
+        IoU after 1 / 3 / 5 clicks was 0.46 / 0.50 / 0.54 at 320 px and 0.46 / 0.50 / 0.52 at full
+        size, at a fifth of the time. Start fractions 0.15 and 0.4 were no better than 0.25 there.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class GrabCut:
         radius_px: float = 5.0,
         start_fraction: float = 0.25,
         iterations: int = 5,
-        long_side_px: int | None = None,
+        long_side_px: int | None = 320,
     ) -> None:
         self.radius_px = radius_px
         self.start_fraction = start_fraction

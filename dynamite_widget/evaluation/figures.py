@@ -21,9 +21,10 @@ from .samples import Sample
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
 # Okabe-Ito: distinguishable with colour-blind vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = "osD^vPX*"
 
 
@@ -34,6 +35,12 @@ def _figure(width: float = 7.0, height: float = 3.6) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _integers() -> Locator:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True)
 
 
 def _svg(figure: Figure, text: str) -> str:
@@ -80,6 +87,7 @@ def plot_curves(curves: Mapping[str, Sequence[float]], protocol: str) -> str:
             markevery=_every(values),
         )
     single = protocol == "noc"
+    axes.xaxis.set_major_locator(_integers())
     axes.set_xlabel("clicks" if single else "prediction (the first: one click per object)")
     axes.set_ylabel("mean IoU")
     axes.set_ylim(0, 1)
@@ -139,6 +147,7 @@ def plot_seconds(records: Sequence[Mapping[str, Any]]) -> str:
     low = [float(np.quantile(by_clicks[x], 0.1)) for x in xs]
     high = [float(np.quantile(by_clicks[x], 0.9)) for x in xs]
     axes.fill_between(xs, low, high, color=COLOURS[0], alpha=0.2, label="10-90 %")
+    axes.xaxis.set_major_locator(_integers())
     axes.set_xlabel("clicks")
     axes.set_ylabel("ms per prediction")
     axes.set_ylim(bottom=0)
@@ -189,9 +198,13 @@ def _badness(record: Mapping[str, Any]) -> tuple[float, float]:
 
 def _told(record: Mapping[str, Any]) -> str:
     if "ious" in record:
-        return f"{len(record['ious'])} clicks, IoU {record['ious'][-1]:.3f}"
+        return f"{_clicks(len(record['ious']))}, IoU {record['ious'][-1]:.3f}"
     mean = float(np.mean(record["final_ious"]))
-    return f"{record['n_objects']} objects, {record['n_clicks']} clicks, mean IoU {mean:.3f}"
+    return f"{record['n_objects']} objects, {_clicks(record['n_clicks'])}, mean IoU {mean:.3f}"
+
+
+def _clicks(count: int) -> str:
+    return f"{count} click{'s' * (count != 1)}"
 
 
 def draw_record(
@@ -222,7 +235,7 @@ def draw_record(
     for axis, step in zip(axes[1:], steps, strict=True):
         part = clicks[:step]
         labels = predict_label_map(predictor, embedding, part, instances, truth.shape)
-        _panel(axis, sample.image, labels, part, f"{step} click{'s' * (step > 1)}")
+        _panel(axis, sample.image, labels, part, _clicks(step))
     return _png(figure, caption)
 
 
@@ -238,7 +251,7 @@ def _panel(
         fill = np.array(_rgb(int(instance)), np.float32)
         mask = labels == instance
         shown[mask] = 0.6 * shown[mask] + 0.4 * fill
-        edge = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        edge = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
         shown[edge] = fill
     axes.imshow(shown.clip(0, 255).astype(np.uint8))
     for number, click in enumerate(clicks, start=1):

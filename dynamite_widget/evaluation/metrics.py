@@ -133,7 +133,8 @@ def summarise_noc(
     Returns
     -------
     dict
-        ``samples``; ``NoC@85`` …, ``NFO@85`` …, ``NoC@85 interval`` (95 %); ``IoU@1`` ….
+        ``samples``; ``NoC@85`` …, ``NFO@85`` …, ``failed@85`` … (NFO as a fraction), ``NoC@85
+        interval`` … (95 %); ``IoU@1`` ….
     """
     runs = [list(record["ious"]) for record in records]
     summary: dict[str, Any] = {"samples": len(runs)}
@@ -142,7 +143,9 @@ def summarise_noc(
         counts = [number_of_clicks(run, q, budget) for run in runs]
         name = percent(q)
         summary[f"NoC@{name}"] = _mean(counts)
-        summary[f"NFO@{name}"] = sum(not reached(run, q, budget) for run in runs)
+        failed = [not reached(run, q, budget) for run in runs]
+        summary[f"NFO@{name}"] = sum(failed)
+        summary[f"failed@{name}"] = _mean(failed)
         summary[f"NoC@{name} interval"] = list(confidence_interval(counts))
     for clicks in iou_clicks:
         if clicks <= budget:
@@ -157,19 +160,22 @@ def summarise_mist(records: Iterable[Mapping[str, Any]], threshold: float) -> di
     -------
     dict
         ``images``, ``objects``, ``NCI`` (mean over images of clicks per object), ``NFO`` (objects
-        that stay below the threshold), ``NFI`` (images with such an object), ``IoU`` (mean over
-        images of the mean over objects), ``IoU initial`` (the same after one click per object).
+        that stay below the threshold), ``failed`` (NFO as a fraction of the objects), ``NFI``
+        (images with such an object), ``IoU`` (mean over images of the mean over objects), ``IoU
+        initial`` (the same after one click per object).
     """
     rows = list(records)
     ratios = [row["n_clicks"] / row["n_objects"] for row in rows]
     failed = [sum(not value >= threshold for value in row["final_ious"]) for row in rows]
+    objects = sum(row["n_objects"] for row in rows)
     return {
         "images": len(rows),
-        "objects": sum(row["n_objects"] for row in rows),
+        "objects": objects,
         "NCI": _mean(ratios),
         "NCI interval": list(confidence_interval(ratios)),
         "NFO": sum(failed),
         "NFI": sum(count > 0 for count in failed),
+        "failed": sum(failed) / objects if objects else math.nan,
         "IoU": _mean([_mean(row["final_ious"]) for row in rows]),
         "IoU initial": _mean([row["mean_ious"][0] for row in rows if row.get("mean_ious")]),
     }
@@ -180,5 +186,5 @@ def percent(threshold: float) -> str:
     return f"{threshold * 100:g}"
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Sequence[float] | Sequence[int]) -> float:
     return float(np.mean(values)) if len(values) else math.nan

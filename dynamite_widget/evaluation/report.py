@@ -25,12 +25,15 @@ from .runner import RunResult, load_settings_predictor, open_run_data
 
 logger = logging.getLogger(__name__)
 
+MAX_CLASSES = 30
+"""Rows of the table of classes; report.json has all."""
+
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem;
        color: #1b1b1b; background: #fff; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right; }
+th, td { padding: .2rem .5rem; border-bottom: 1px solid #ddd; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 tr.published td { color: #555; } tr.measured td { font-weight: 600; }
 .note { color: #555; font-size: .9rem; } .scroll { overflow-x: auto; }
@@ -97,7 +100,9 @@ def format_summary(result: RunResult) -> str:
         f"{settings.name} on {result.dataset}, {settings.protocol}, {result.pictures} pictures",
         " ".join(f"{name:>10}" for name in ["", *names]),
     ]
-    rows = {"all": summary, "sources": summary.get("mean over sources", {})}
+    rows = {"all": summary}
+    if len(summary.get("sources", {})) > 1:
+        rows["by source"] = summary["mean over sources"]
     for title, row in rows.items():
         cells = [_number(row.get(name)) for name in names]
         lines.append(" ".join(f"{cell:>10}" for cell in [title, *cells]))
@@ -108,8 +113,9 @@ def format_summary(result: RunResult) -> str:
 
 def _columns(protocol: str, summary: Mapping[str, Any]) -> list[str]:
     if protocol == "mist":
-        return ["images", "objects", "NCI", "NFO", "NFI", "IoU initial", "IoU"]
-    names = [n for n in summary if n.startswith(("NoC@", "NFO@", "IoU@")) and "interval" not in n]
+        return ["images", "objects", "NCI", "NFO", "failed", "NFI", "IoU initial", "IoU"]
+    kinds = ("NoC@", "NFO@", "failed@", "IoU@")
+    names = [n for n in summary if n.startswith(kinds) and "interval" not in n]
     return ["samples", *names]
 
 
@@ -199,13 +205,15 @@ def _page(
     means = [
         ("", [f"{o['name']}, mean over sources", *(_number(mean.get(n)) for n in names)])
         for o in same
-        if (mean := o["summary"].get("mean over sources"))
+        if len(o["summary"].get("sources") or {}) > 1
+        and (mean := o["summary"].get("mean over sources"))
     ]
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="note">{escape(_rules(result))}</p>',
         "<h2>Measured</h2>",
         _table(["measured", *names], [*measured, *means]),
+        *_intervals(summary),
         *_figures(result, content, same),
         *_breakdowns(summary, names),
         *(
@@ -221,6 +229,16 @@ def _page(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
+
+
+def _intervals(summary: Mapping[str, Any]) -> list[str]:
+    told = [
+        f"{name.removesuffix(' interval')} {value[0]:.2f} - {value[1]:.2f}"
+        for name, value in summary.items()
+        if name.endswith(" interval")
+    ]
+    text = f"95 % bootstrap intervals of this run's means: {'; '.join(told)}."
+    return [f'<p class="note">{escape(text)}</p>']
 
 
 def _kind(content: Mapping[str, Any]) -> str:
@@ -239,7 +257,7 @@ def _rules(result: RunResult) -> str:
         text += f"objects of at least {s.min_area_fraction:.2%} of their picture; "
     if s.annotator == "human":
         text += f"human-like clicks (noise {s.noise:g}); "
-    return text + f"seed {s.seed}. Intervals are 95 % bootstrap intervals of the mean."
+    return text + f"seed {s.seed}."
 
 
 def _figures(
@@ -273,9 +291,14 @@ def _breakdowns(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
         ("sizes", "Size of the object"),
         ("classes", "Class"),
     ):
-        groups = summary.get(field) or {}
+        groups = dict(summary.get(field) or {})
         if len(groups) < 2:
             continue
+        if field == "classes":
+            frequent = sorted(groups, key=lambda name: -groups[name]["samples"])[:MAX_CLASSES]
+            if len(frequent) < len(groups):
+                title = f"Class (the {MAX_CLASSES} most frequent of {len(groups)})"
+            groups = {name: groups[name] for name in frequent}
         rows = [
             ("", [group, *(_number(row.get(n)) for n in names)]) for group, row in groups.items()
         ]

@@ -68,11 +68,11 @@ def size_class(area_fraction: float) -> str:
 
 
 def mean_over(parts: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the unweighted mean of every plain number of several summaries."""
+    """Return the unweighted mean of every mean of several summaries; counts are left out."""
     rows = list(parts)
     if not rows:
         return {}
-    names = [name for name, value in rows[0].items() if isinstance(value, (int, float))]
+    names = [name for name, value in rows[0].items() if isinstance(value, float)]
     return {name: _mean([row[name] for row in rows if row[name] == row[name]]) for name in names}
 
 
