@@ -10,6 +10,7 @@ import fnmatch
 import gzip
 import json
 import logging
+import warnings
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -131,6 +132,16 @@ def _segment(annotation: Mapping[str, Any], height: int, width: int) -> dict[str
         "size": [height, width],
         "counts": counts.encode("ascii") if isinstance(counts, str) else counts,
     }
+
+
+def decode_segment(segment: dict[str, Any]) -> NDArray[np.uint8]:
+    """Decode a compressed RLE to an (H, W) uint8 mask of zeros and ones."""
+    from pycocotools import mask as rle
+
+    with warnings.catch_warnings():
+        # its compiled part predates numpy 2; the value is right
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        return np.asarray(rle.decode(segment), np.uint8)
 
 
 def read_annotations(
@@ -362,13 +373,11 @@ class InstanceDataset:
         record = self.pictures[index]
         shape = (record.height, record.width)
         if index not in self._maps:
-            from pycocotools import mask as rle
-
             dtype = np.uint8 if len(record.segments) < 256 else np.uint16
             label_map = np.zeros(shape, dtype)
             for number, segment in enumerate(record.segments, 1):
                 x, y, w, h = (int(v) for v in record.boxes[number - 1])
-                part = rle.decode(segment)[y : y + h, x : x + w]
+                part = decode_segment(segment)[y : y + h, x : x + w]
                 label_map[y : y + h, x : x + w][part > 0] = number
             self._maps[index] = (zlib.compress(label_map.tobytes(), 1), label_map.dtype.str)
             return label_map
