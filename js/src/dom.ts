@@ -7,6 +7,17 @@ export interface ElementOptions {
   attributes?: Record<string, string>;
 }
 
+const FOCUSABLE = new Set(["button", "input", "select"]);
+
+/**
+ * Keep the single-key shortcuts of JupyterLab (a, b, x, d d, …) away from an element with focus.
+ * It looks for the attribute before it looks at the next ancestor, and its selectors match the
+ * focused element itself: on an ancestor alone the attribute comes too late.
+ */
+export function ownKeys(node: HTMLElement): void {
+  node.dataset.lmSuppressShortcuts = "true";
+}
+
 export function element<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   options: ElementOptions = {},
@@ -19,6 +30,7 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   for (const [name, value] of Object.entries(options.attributes ?? {})) {
     node.setAttribute(name, value);
   }
+  if (FOCUSABLE.has(tag)) ownKeys(node);
   node.append(...children);
   return node;
 }

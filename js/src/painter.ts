@@ -4,6 +4,7 @@
  */
 import { adjustmentTable, applyTable, isIdentity } from "./adjust";
 import { casingFor, parseColour, withAlpha } from "./colour";
+import { ownKeys } from "./dom";
 import { drawFrontDetails } from "./markers";
 import type { Shown } from "./reducer";
 import { makeCanvas, type Overlay, rasterise, type Scene } from "./scene";
@@ -36,6 +37,7 @@ export class Painter {
     this.front = makeCanvas(1, 1);
     this.back.className = "dmw-picture";
     this.front.className = "dmw-front";
+    ownKeys(this.front);
   }
 
   /** Match the backing stores to a CSS size and the pixel density of the screen. */
