@@ -178,9 +178,8 @@ class DynaMITeWidget(AnnotationAPI, anywidget.AnyWidget):
         controller.add_callback("prediction", self._on_prediction)
         controller.add_callback("status", self._on_status)
         controller.add_callback("error", self._on_error)
-        # A prediction may have come before the callbacks were there.
-        if controller.view().result is not None:
-            self.controller.events.post(self._catch_up)
+        # A prediction may have come, or failed, before the callbacks were there.
+        controller.events.post(self._catch_up)
 
     # -- results ---------------------------------------------------------------------------------
 
@@ -376,9 +375,12 @@ class DynaMITeWidget(AnnotationAPI, anywidget.AnyWidget):
             self._front_end.report(describe(error))
 
     def _catch_up(self) -> None:
-        result = self.controller.view().result
+        if self._controller is None:
+            return  # closed meanwhile
+        result = self._controller.view().result
         if result is not None:
             self._on_prediction(result)
+        self._publish()
 
     def _publish(self, **changes: Any) -> None:
         """Bring the traits up to the newest state, in one message."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import contextvars
 import gc
 import io
@@ -29,6 +30,7 @@ import comm.base_comm
 import ipywidgets
 
 from dynamite_widget import embed_html, rle
+from dynamite_widget.controller import AnnotationController
 from dynamite_widget.errors import DynaMITeError, ImageError, SessionError
 from dynamite_widget.session import ClickSession
 from dynamite_widget.widget import DynaMITeWidget
@@ -304,6 +306,23 @@ def test_model_errors(widget):
     assert len(widget.clicks) == 1
     widget.click(4, 4)
     assert widget.masks.shape == (1, 60, 90)
+
+
+def test_an_error_before_anybody_listens_is_told(image, monkeypatch):
+    add_callback = AnnotationController.add_callback
+
+    def late(controller, event, callback):
+        with pytest.raises(DynaMITeError, match="no such weights"):
+            controller.wait(LONG)
+        add_callback(controller, event, callback)
+
+    monkeypatch.setattr(AnnotationController, "add_callback", late)
+    predictor = FakePredictor()
+    predictor.embed_failures.append(DynaMITeError("no such weights"))
+    with contextlib.closing(DynaMITeWidget(image, predictor=predictor)) as widget:
+        widget.controller.events.drain()
+        assert widget.status["state"] == "error"
+        assert widget.status["message"] == "no such weights"
 
 
 def test_messages_are_answered_in_the_context_they_came_in(widget):
