@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
 
 RESULTS = Path(__file__).parents[2] / "build" / "test-results" / "browser"
-LITE = Path(__file__).parents[2] / "dynamite_widget" / "weights" / "lite.safetensors"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -119,8 +118,4 @@ def bench(_bench_page: Lab) -> Iterator[Lab]:
 @pytest.fixture
 def cat(bench: Lab) -> View:
     """A widget named `w` with the cat and the bundled model."""
-    extra = "" if LITE.exists() else ", predictor=Discs(70)"
-    return bench.show(
-        "from stand_ins import Discs\n"
-        f"w = DynaMITeWidget('images/cat.jpg', classes=['cat', 'eye', 'nose']{extra})\nw"
-    )
+    return bench.show("w = DynaMITeWidget('images/cat.jpg', classes=['cat', 'eye', 'nose'])\nw")

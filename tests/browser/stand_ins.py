@@ -5,12 +5,14 @@ Only for what the bundled model cannot be asked for: failing, being slow on purp
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from dynamite_widget.segmentation import Segmentation
 from dynamite_widget.session import Click
@@ -61,10 +63,14 @@ class Discs:
         return Segmentation.from_label_map(labels, instances)
 
 
-def coordinate_chart(height: int, width: int) -> np.ndarray:
-    """Return a picture whose colours say where one is: red is x / 4, green is y / 4.
+def coordinate_chart(height: int, width: int) -> bytes:
+    """Return a PNG file whose colours say where one is: red is x / 4, green is y / 4.
 
     Blue holds the remainders, so a colour read from a magnified canvas names its pixel exactly.
+    A file, because arrays may be sent as JPEG.
     """
     y, x = np.mgrid[:height, :width]
-    return np.stack([x // 4, y // 4, (x % 4) * 16 + (y % 4) * 64], axis=-1).astype(np.uint8)
+    chart = np.stack([x // 4, y // 4, (x % 4) * 16 + (y % 4) * 64], axis=-1).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(chart).save(file, "png")
+    return file.getvalue()

@@ -33,6 +33,11 @@ def test_notebook_shortcuts_do_not_fire(bench: Lab, cat: View) -> None:
     # In command mode of the notebook: a cell above, below, cut, delete, to Markdown.
     cat.press("a", "b", "x", "d", "d", "m", "m", "Escape")
     cat.press("n", "h", "h", "o", "o", "?", "Escape")
+    cat.press("ArrowLeft", "Enter").wait_acknowledged()
+    for control in ("[data-command='undo']", ".dmw-row select", ".dmw-row .dmw-lock"):
+        cat.root.locator(control).first.focus()
+        for key in ("a", "b", "x"):
+            bench.page.keyboard.press(key)
     assert bench.page.evaluate(cells) == before
     assert cat.root.is_visible()
 
