@@ -14,7 +14,7 @@ NPM_CI := npm ci --ignore-scripts --no-audit --no-fund
 
 .NOTPARALLEL:
 .PHONY: help demo test setup lint format js test-js test-fast test-slow test-notebooks test-browser \
-	browser summary clean
+	browser clean-results summary clean
 
 help:
 	@echo "make demo            install, then open JupyterLab on $(DEMO_NOTEBOOK) (NO_BROWSER=1: only serve)"
@@ -74,10 +74,11 @@ format: $(VENV)/.stamp-dev js/node_modules/.package-lock.json
 	$(PY) -m ruff format
 	cd js && npm run --if-present format
 
-test-js: js/node_modules/.package-lock.json
+test-js: $(BUNDLE)
 	cd js && npm run --if-present typecheck
 	cd js && npm run --if-present lint
 	cd js && npm run --if-present test
+	cd js && npm run --if-present size
 
 # $(call pytest,NAME,OPTIONS) runs one part of the suite and keeps its output for the summary.
 define pytest
