@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,17 @@ def _shard() -> tuple[tuple[int, int], Callable[[], None] | None]:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count <= 1:
         return (0, 1), None
+    import torch
     from accelerate import PartialState
 
-    state = PartialState()
+    # Without `cpu` accelerate ignores the other processes of a machine that has no accelerator.
+    # The barrier at the end waits for the slowest share, which may be hours behind.
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
+    if state.num_processes != count:
+        raise DataError(
+            f"{count} processes were launched but accelerate joined {state.num_processes}; start "
+            "with `accelerate launch --multi_gpu`, or with torchrun on CPUs"
+        )
     return (state.process_index, state.num_processes), state.wait_for_everyone
 
 
