@@ -16,8 +16,13 @@ export interface Contours {
   truncated: boolean;
 }
 
-const STEP_X = [1, 0, -1, 0]; // east, south, west, north
+// By direction: east, south, west, north. The pixels diagonally ahead of a vertex, right and left.
+const STEP_X = [1, 0, -1, 0];
 const STEP_Y = [0, 1, 0, -1];
+const RIGHT_X = [0, -1, -1, 0];
+const RIGHT_Y = [0, 0, -1, -1];
+const LEFT_X = [0, 0, -1, -1];
+const LEFT_Y = [-1, 0, 0, -1];
 
 /** Trace every instance of `map`; gives up beyond `maxEdges` pixel edges. */
 export function traceContours(map: LabelMap, tolerance = 0.45, maxEdges = 600_000): Contours {
@@ -26,11 +31,11 @@ export function traceContours(map: LabelMap, tolerance = 0.45, maxEdges = 600_00
   const seen = new Uint8Array(width * height); // top edges that belong to a traced loop
   let edges = 0;
   for (let y = 0, at = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, at++) {
+    for (const end = at + width; at < end; at++) {
       const id = labels[at]!;
-      if (!id || seen[at] || (y > 0 && labels[at - width] === id)) continue;
+      if (id === 0 || (y > 0 && labels[at - width] === id) || seen[at]) continue;
       const points: number[] = [];
-      edges += follow(map, seen, x, y, id, points);
+      edges += follow(map, seen, at - y * width, y, id, points);
       if (edges > maxEdges) return { loops: new Map(), truncated: true };
       const loop = thin(points, tolerance);
       const own = loops.get(id);
@@ -63,11 +68,9 @@ function follow(
     const nextX = x + STEP_X[direction]!;
     const nextY = y + STEP_Y[direction]!;
     // Turning right means that the pixel ahead on the right is foreign; left, that both are ours.
-    const right = aheadPixel(nextX, nextY, direction, true);
-    const left = aheadPixel(nextX, nextY, direction, false);
     let turn = 0;
-    if (!inside(right[0], right[1])) turn = 1;
-    else if (inside(left[0], left[1])) turn = 3;
+    if (!inside(nextX + RIGHT_X[direction]!, nextY + RIGHT_Y[direction]!)) turn = 1;
+    else if (inside(nextX + LEFT_X[direction]!, nextY + LEFT_Y[direction]!)) turn = 3;
     // Middles inside a straight stretch carry nothing: keep the first and the last one only.
     if (previous !== direction || turn !== 0) points.push((x + nextX) / 2, (y + nextY) / 2);
     previous = direction;
@@ -77,20 +80,6 @@ function follow(
     edges++;
   } while (x !== x0 || y !== y0 || direction !== 0);
   return edges;
-}
-
-/** Pixel diagonally ahead of a vertex, on the right or on the left of the walking direction. */
-function aheadPixel(x: number, y: number, direction: number, right: boolean): [number, number] {
-  switch (direction) {
-    case 0:
-      return [x, right ? y : y - 1];
-    case 1:
-      return [right ? x - 1 : x, y];
-    case 2:
-      return [x - 1, right ? y - 1 : y];
-    default:
-      return [right ? x : x - 1, y - 1];
-  }
 }
 
 /** Douglas-Peucker on a closed polygon; small polygons are left alone. */

@@ -104,7 +104,9 @@ export class Link {
       if (version === store.imageInfo.version && newer) this.#early = { message, buffers };
       return;
     }
-    if (message.revision < store.painted) return; // an older state overtaken on the way
+    // An older state overtaken on the way, or the answer to another view's `ready`.
+    if (message.revision < store.painted) return;
+    if (message.revision === store.painted && store.scene.overlay) return;
     const start = performance.now();
     try {
       store.setOverlay(new Overlay(decodeLabels(message, buffers)));
@@ -130,7 +132,10 @@ export class Link {
       const picture = await createImageBitmap(
         new Blob([snapshot.thumbnail], { type: snapshot.mime }),
       );
-      if (store.imageVersion >= 0) return false; // the kernel was faster
+      if (store.imageVersion >= 0) {
+        picture.close(); // the kernel was faster
+        return false;
+      }
       store.snapshot = snapshot;
       this.#replacePicture(picture);
       store.viewport = resizeImage(store.viewport, snapshot.width, snapshot.height);

@@ -28,7 +28,7 @@ export function followTheme(root: HTMLElement, signal: AbortSignal): void {
   const media = matchMedia("(prefers-color-scheme: dark)");
   media.addEventListener("change", update, { signal });
   const observer = new MutationObserver(update);
-  const options = { attributes: true, attributeFilter: ["class", "style", "data-jp-theme-light"] };
+  const options = { attributeFilter: ["class", "style", "data-jp-theme-light"] };
   observer.observe(document.documentElement, options);
   observer.observe(document.body, options);
   signal.addEventListener("abort", () => observer.disconnect(), { once: true });

@@ -130,6 +130,7 @@ export class View {
     setAttribute(back, "aria-hidden", "true");
     setAttribute(front, "tabindex", "0");
     setAttribute(front, "role", "application");
+    setAttribute(front, "aria-label", "Picture, loading");
     this.#stage.append(back, front, this.#notices.node, this.#look.node);
     const body = element("div", { class: "dmw-body" }, this.#stage, this.#list.node);
     body.append(this.#keySheet);
