@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,11 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .controller import AnnotationController
-from .errors import SessionError
+from .errors import DynaMITeError, SessionError
 from .rle import RLE, as_rle
 from .segmentation import Segmentation
 from .session import ClickSession
 from .session_json import read_session
+
+logger = logging.getLogger(__name__)
 
 
 class AnnotationAPI:
@@ -211,6 +214,24 @@ class AnnotationAPI:
         """Go on from a session, its JSON text, dict, or file; SessionError if it does not fit."""
         self.controller.load_session(session, check_image=check_image)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the session (clicks, instances, history; not the picture) to a JSON file."""
-        self.session.save(Path(path))
+    def save(self, path: str | os.PathLike[str], *, masks: bool = True) -> None:
+        """Write the session (clicks, instances, history; not the picture) to a JSON file.
+
+        Parameters
+        ----------
+        path : path
+            Replaced whole or not at all.
+        masks : bool
+            Wait for the masks and store them, too (as run lengths), so that the file can be
+            exported without a network. Without them the file is smaller.
+        """
+        session = self.session
+        if masks:
+            try:
+                segmentation = self.segmentation
+                session = self.session
+                session.keep_masks(segmentation)
+            except DynaMITeError as error:
+                # Clicks are never lost: a network that fails must not keep them from the disk.
+                logger.warning("the session is saved without masks: %s", error)
+        session.save(Path(path))

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import intents, session_json
 from .errors import SessionError
 from .intents import INTENTS, NEW
 from .rle import RLE
+from .session_masks import SavedMasks, masks_key
 from .session_state import (
     Click,
     Instance,
@@ -25,6 +26,9 @@ from .session_state import (
     check_state,
     empty_state,
 )
+
+if TYPE_CHECKING:
+    from .segmentation import Segmentation
 
 __all__ = ["Click", "ClickSession", "Instance", "Intent", "SessionState", "Stroke"]
 
@@ -88,6 +92,7 @@ class ClickSession:
         self._state = self._base
         self._past: list[_Step] = []
         self._future: list[Intent] = []
+        self._masks: tuple[SessionState, SavedMasks] | None = None
         self._clock = clock
         self._started = clock()
         self._last_edit = 0.0
@@ -144,6 +149,37 @@ class ClickSession:
     def states(self) -> tuple[SessionState, ...]:
         """All states from the first to the present one, for replay."""
         return (*(step.before for step in self._past), self._state)
+
+    @property
+    def saved_masks(self) -> SavedMasks | None:
+        """Masks of the present state if they were kept; None after an edit that may change them."""
+        if self._masks is None or masks_key(self._masks[0]) != masks_key(self._state):
+            return None
+        return self._masks[1]
+
+    def keep_masks(self, segmentation: Segmentation | None) -> None:
+        """Let the session carry the masks of its present state into files; None drops them.
+
+        Raises
+        ------
+        SessionError
+            If the segmentation is of another size or of other instances.
+        """
+        if segmentation is None:
+            self._masks = None
+            return
+        size = (segmentation.height, segmentation.width)
+        if size != (self._state.height, self._state.width):
+            raise SessionError(
+                f"masks of size {size} do not fit a picture of "
+                f"{(self._state.height, self._state.width)}"
+            )
+        if segmentation.instances != self._state.instance_ids:
+            raise SessionError(
+                f"the masks are of instances {list(segmentation.instances)}, the session has "
+                f"{list(self._state.instance_ids)}"
+            )
+        self._masks = (self._state, SavedMasks.from_segmentation(segmentation))
 
     # -- editing ---------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import SessionError
 from .intents import INTENTS
 from .rle import MAX_ID, RLE
+from .session_masks import SavedMasks
 from .session_state import (
     Click,
     Instance,
@@ -41,6 +42,7 @@ _LARGE = 2**53
 
 def to_dict(session: ClickSession) -> dict[str, Any]:
     """Return a session as plain data; `from_dict` rebuilds it, history included."""
+    masks = session.saved_masks
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -63,6 +65,8 @@ def to_dict(session: ClickSession) -> dict[str, Any]:
             "undone": [_intent_to_dict(intent) for intent in session._future],
         },
         "meta": session.meta,
+        # Left out when the masks are not known: readers compute them, or say what is missing.
+        **({} if masks is None else {"masks": masks.to_json()}),
     }
 
 
@@ -131,6 +135,8 @@ def from_dict(fields: Any) -> ClickSession:
             as_integer(int(k), "instance", 1, MAX_ID): _seconds(v, "seconds_spent") or 0.0
             for k, v in _mapping(fields, "seconds_spent").items()
         }
+        if fields.get("masks") is not None:
+            session._masks = (session.state, SavedMasks.from_json(fields["masks"], session.state))
         session._resume_clock(_seconds(fields.get("elapsed_s"), "elapsed_s") or 0.0)
     except SessionError as error:
         raise SessionError(f"damaged session: {error}") from error
