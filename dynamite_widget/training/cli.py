@@ -108,6 +108,9 @@ def _start_again_with_malloc() -> None:
         return
     if any(name in os.environ for name in _MALLOC) or "LOCAL_RANK" in os.environ:
         return
+    # Only a process that was started to train may be replaced, never a program that calls us.
+    if not any(a == "train" or a.endswith("dynamite_widget.training") for a in sys.orig_argv):
+        return
     command = [sys.executable, *sys.orig_argv[1:]]
     os.execve(sys.executable, command, {**os.environ, **_MALLOC, _STARTED_AGAIN: "1"})
 
@@ -168,12 +171,11 @@ def _folder(args: argparse.Namespace) -> Path:
 
 
 def _start_model(args: argparse.Namespace, recipe: Any) -> Any:
-    import json
-
     import torch
 
     from dynamite_widget.model.config import get_config
     from dynamite_widget.model.dynamite import build_model
+    from dynamite_widget.training.config import parse_value
     from dynamite_widget.training.initialise import initialise_backbone, load_start_weights
 
     config = get_config(recipe.preset)
@@ -181,7 +183,7 @@ def _start_model(args: argparse.Namespace, recipe: Any) -> Any:
         name, _, text = assignment.partition("=")
         if name not in config.to_dict():
             raise ValueError(f"--set-model: the network has no field {name!r}")
-        config = config.replace(**{name: json.loads(text)})
+        config = config.replace(**{name: parse_value(text)})
     torch.manual_seed(recipe.seed)
     model = build_model(config)
     if args.resume:
@@ -207,7 +209,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    recipe = _recipe(args)
+    try:
+        recipe = _recipe(args)
+        model = _start_model(args, recipe)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{error}") from error
     annotations, images, validation, validation_images = _places(args)
     data = open_dataset(
         annotations=annotations,
@@ -216,7 +222,6 @@ def run(args: argparse.Namespace) -> int:
         on_problem=args.on_problem,
     )
     logger.info("%d pictures to train on", len(data))
-    model = _start_model(args, recipe)
     examples = []
     if validation is not None and args.val_pictures:
         pictures = read_annotations(validation, on_problem=args.on_problem)

@@ -136,12 +136,17 @@ class TrainConfig:
             for part in parents:
                 place = place.get(part) if isinstance(place, dict) else None
             if not separator or not isinstance(place, dict) or leaf not in place:
-                raise ValueError(f"cannot set {assignment!r}; expected field=value, got no field")
-            try:
-                place[leaf] = json.loads(text)
-            except json.JSONDecodeError:
-                place[leaf] = text
+                raise ValueError(f"cannot set {assignment!r}; the recipe has no such field")
+            place[leaf] = parse_value(text)
         return _build(type(self), content)
+
+
+def parse_value(text: str) -> Any:
+    """Value of a ``name=value`` argument: JSON where it is, else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _tuples(value: Any) -> Any:

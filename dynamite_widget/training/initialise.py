@@ -131,28 +131,17 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig) -> list[dict[str
 
 
 def load_start_weights(model: DynaMITe, path: Path | None) -> None:
-    """Load trained weights (safetensors) to go on from; the bundled ones by default.
+    """Load trained weights to go on from: ours or the authors', by default the bundled ones.
 
     Raises
     ------
     CheckpointError
         If there are none, or they belong to another network.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from dynamite_widget.model.checkpoints import bundled_weights, read_checkpoint
+    from dynamite_widget.model.conversion import load_strictly
 
+    path = path or bundled_weights(model.config.name)
     if path is None:
-        from dynamite_widget.model.checkpoints import bundled_weights
-
-        path = bundled_weights(model.config.name)
-        if path is None:
-            raise CheckpointError(
-                f"no weights are bundled for {model.config.name!r}; give --init FILE"
-            )
-    try:
-        state = load_file(path)
-        model.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-        )
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"cannot start from {str(path)!r}: {error}") from error
+        raise CheckpointError(f"no weights are bundled for {model.config.name!r}; give --init FILE")
+    load_strictly(model, read_checkpoint(path).state, str(path))

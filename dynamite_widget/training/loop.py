@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import math
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from dynamite_widget.training.batches import Batch, batches
 from dynamite_widget.training.config import OptimiserConfig, TrainConfig
 from dynamite_widget.training.data import InstanceDataset
 from dynamite_widget.training.initialise import freeze, parameter_groups, training_mode
+from dynamite_widget.training.interrupt import StopRequest
 from dynamite_widget.training.log import Log
 from dynamite_widget.training.speed import freeze_depthwise, quicken_depthwise
 from dynamite_widget.training.state import (
@@ -34,8 +37,9 @@ from dynamite_widget.training.validate import Example, validate
 
 logger = logging.getLogger(__name__)
 
-# So many unusable steps in a row are not bad luck any more.
+# So many unusable steps in a row, or dead workers in a run, are not bad luck any more.
 _MAX_SKIPPED = 50
+_MAX_RESTARTS = 5
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,11 @@ class Trainer:
             "minutes": self.minutes,
             "best": self.best,
         }
-        write_atomically(content, self.checkpoint)
+        try:
+            write_atomically(content, self.checkpoint)
+        except OSError as error:
+            # A full disk should not end the run; the previous checkpoint is still there.
+            logger.error("no checkpoint written: %s", error)
 
     def _restore(self) -> None:
         content = read_checkpoint(self.checkpoint)
@@ -219,17 +227,10 @@ class Trainer:
         started, minutes_before = time.monotonic(), self.minutes
         clock = {"checkpoint": started, "validate": started, "report": started}
         waiting, since, row = 0.0, self.step, dict[str, Any]()
-        stream = batches(
-            self.data,
-            config,
-            first=self.step,
-            last=last,
-            workers=options.workers,
-            process=accelerator.process_index,
-            processes=accelerator.num_processes,
-        )
+        stream = self._stream(last)
         bar = self._bar(last) if main and options.progress else None
         training_mode(self.model, config.optimiser)
+        stop_request = StopRequest()
         try:
             while self.step < last:
                 waited_from = time.monotonic()
@@ -241,7 +242,7 @@ class Trainer:
                 now = time.monotonic()
                 self.minutes = minutes_before + (now - started) / 60
                 over = options.minutes is not None and (now - started) / 60 >= options.minutes
-                stop = self._agree(over)
+                stop = self._agree(over or stop_request.asked)
                 row = {}
                 if report or stop:
                     spent = max(now - clock["report"], 1e-9)
@@ -269,7 +270,8 @@ class Trainer:
                 if stop:
                     break
         finally:
-            stream.close()  # type: ignore[attr-defined]
+            stop_request.close()
+            stream.close()
             if bar is not None:
                 bar.close()
             if log is not None:
@@ -283,6 +285,28 @@ class Trainer:
             "best": self.best,
             "finished": self.step >= config.steps,
         }
+
+    def _stream(self, last: int) -> Generator[Batch, None, None]:
+        """Batches of the steps to come; a worker that dies is replaced, at the same sample."""
+        restarts = 0
+        while True:
+            stream = batches(
+                self.data,
+                self.config,
+                first=self.step,
+                last=last,
+                workers=self.options.workers,
+                process=self.accelerator.process_index,
+                processes=self.accelerator.num_processes,
+            )
+            try:
+                yield from stream
+                return
+            except RuntimeError as error:
+                restarts += 1
+                if "worker" not in str(error) or restarts > _MAX_RESTARTS:
+                    raise
+                logger.warning("a worker ended unexpectedly and is started again: %s", error)
 
     def _one(self, batch: Batch, measure: bool) -> tuple[StepResult | None, float]:
         """One optimiser step; a step without a finite loss or gradient changes nothing."""
@@ -299,7 +323,8 @@ class Trainer:
         )
         self.optimiser.zero_grad(set_to_none=True)
         if not self._all(bool(torch.isfinite(result.loss.detach()))):
-            return self._skip("loss"), math.nan
+            self._skip("loss")
+            return None, math.nan
         accelerator.backward(result.loss)
         norm = math.nan
         limit = config.optimiser.clip_norm or math.inf
@@ -307,7 +332,8 @@ class Trainer:
         norm = float(accelerator.clip_grad_norm_(parameters, limit))
         if not math.isfinite(norm) and accelerator.scaler is None:
             self.optimiser.zero_grad(set_to_none=True)
-            return self._skip("gradient"), norm
+            self._skip("gradient")
+            return None, norm
         self.optimiser.step()
         if self.average:
             self.average.update(self.model)
@@ -357,7 +383,7 @@ class Trainer:
             "skipped": self.skipped,
         }
         if result is not None:
-            row["loss"] = float(result.loss.detach())
+            row["loss"] = float(self._mean(result.loss.detach()))
             for name in ("mask", "dice", "softmax"):
                 if name in result.terms:
                     row[name] = float(result.terms[name])
@@ -366,33 +392,38 @@ class Trainer:
 
     def _validate(self) -> dict[str, Any]:
         """Validate the weights that would be published; keep them if they are the best."""
-        from dynamite_widget.training.release import save_weights
+        from dynamite_widget.model.weights_file import save_checkpoint
 
         if not self.accelerator.is_main_process:
             self.accelerator.wait_for_everyone()
             return {}
+        folder = self.options.folder
         current = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        weights = self.weights()
-        self.model.load_state_dict(weights)
+        self.model.load_state_dict(self.weights())
         try:
             found = validate(self.model, self.examples)
+            samples = self.step * self.config.batch_size
+            facts = {
+                "samples": samples,
+                "recipe": dataclasses.asdict(self.config),
+                "validation": found,
+            }
+            save_checkpoint(self.model, folder / "last.safetensors", facts)
+            if found["score"] > self.best:
+                self.best = found["score"]
+                save_checkpoint(self.model, folder / "best.safetensors", facts)
+            with (folder / "validation.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"samples": samples, **found}) + "\n")
             if self.options.pictures:
                 from dynamite_widget.training.report import save_pictures
 
-                save_pictures(self.model, self.examples, self.options.folder, self.step)
+                save_pictures(self.model, self.examples, folder, self.step)
+        except OSError as error:
+            logger.error("validation results are not written: %s", error)
+            return {}
         finally:
             self.model.load_state_dict(current)
-        metadata = {
-            "samples": self.step * self.config.batch_size,
-            "recipe": dataclasses.asdict(self.config),
-            "validation": found,
-        }
-        save_weights(weights, self.model.config, self.options.folder / "last.safetensors", metadata)
-        if found["score"] > self.best:
-            self.best = found["score"]
-            best = self.options.folder / "best.safetensors"
-            save_weights(weights, self.model.config, best, metadata)
-        self.accelerator.wait_for_everyone()
+            self.accelerator.wait_for_everyone()
         return {
             "val_iou_1": found["iou"][0],
             "val_iou_3": found["iou"][2],

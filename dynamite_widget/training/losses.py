@@ -180,7 +180,7 @@ def _importance_points(maps: Tensor, targets: Targets, config: LossConfig) -> Te
 
 def _one_hot(targets: Targets) -> Tensor:
     """(N, 1, H, W) float targets: per picture its objects, then its background (no padding)."""
-    rows = []
+    rows: list[Tensor] = []
     for i, count in enumerate(targets.counts):
         label_map = targets.label_map[i]
         rows.extend(label_map == k for k in range(1, count + 1))

@@ -149,7 +149,7 @@ def finetuning(recipe: TrainConfig, *, samples: int = 2000) -> TrainConfig:
         learning_rate=recipe.optimiser.learning_rate / 4,
         schedule="cosine",
         warmup_samples=min(200, samples // 10),
-        frozen=(r"backbone\.",),
+        frozen=(r"backbone\.", r"pixel_decoder\."),
         frozen_batch_norm=True,
         ema_decay=0.99,
     )

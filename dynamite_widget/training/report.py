@@ -61,7 +61,7 @@ def save_pictures(
                 clicks = clicks.then([(click[0], click[1], k)])
         pixels = network_input(example.pixels, model.config).to(model.device)
         prepared = model.prepare(model.encode_image(pixels))
-        predicted = segment(model, prepared, [clicks], len(example.masks), truth.shape)[0]
+        predicted = segment(model, prepared, [clicks], len(example.masks), example.size)[0]
         none = Clicks.build([])
         row = [
             _drawn(example.pixels, truth, none),

@@ -76,7 +76,8 @@ def random_states() -> dict[str, Any]:
     Samples have generators of their own; these are only used by code that asks nobody (stochastic
     depth, identity codes).
     """
-    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+    legacy: Any = np.random.get_state()  # noqa: NPY002
+    kind, keys, position, has_gauss, gauss = legacy
     version, internal, gauss_next = random.getstate()
     return {
         "torch": torch.get_rng_state(),

@@ -32,6 +32,11 @@ class Example:
     pixels: NDArray[np.uint8]
     masks: tuple[NDArray[np.bool_], ...]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
 
 def choose_examples(
     data: InstanceDataset,
@@ -124,7 +129,7 @@ def validate(model: DynaMITe, examples: Sequence[Example]) -> dict[str, Any]:
     for example in examples:
         pixels = network_input(example.pixels, model.config).to(model.device)
         prepared = model.prepare(model.encode_image(pixels))
-        size = example.masks[0].shape
+        size = example.size
         for mask in example.masks:
             predicted = np.zeros(size, np.uint8)
             clicks, curve = Clicks.build([]), list[float]()
