@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dynamite_widget.model.backbones.base import Backbone
 
@@ -52,14 +53,46 @@ class HRNetW32(_TimmFeatures):
         super().__init__("hrnet_w32", feature_location="")
 
 
+class _FrozenBatchNorm(nn.Module):
+    """Batch norm with stored statistics and affine values, in training too; all are buffers.
+
+    The arithmetic is that of `torch.nn.functional.batch_norm`. The frozen norm that timm offers
+    multiplies by a combined scale, which rounds differently: 1e-5 in the maps, enough to tip
+    single bits of the attention masks.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.eps = norm.eps
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, getattr(norm, name).detach().clone())
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        return F.batch_norm(
+            feature_map,
+            self.get_buffer("running_mean"),
+            self.get_buffer("running_var"),
+            self.get_buffer("weight"),
+            self.get_buffer("bias"),
+            training=False,
+            eps=self.eps,
+        )
+
+
+def _freeze_norms(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, _FrozenBatchNorm(child))
+        else:
+            _freeze_norms(child)
+
+
 class ResNet50(_TimmFeatures):
     """ResNet-50 with frozen batch norms (stored statistics and affine values are buffers)."""
 
     def __init__(self) -> None:
         super().__init__("resnet50")
-        from timm.layers.norm_act import freeze_batch_norm_2d
-
-        self.net = freeze_batch_norm_2d(self.net)
+        _freeze_norms(self.net)
 
     def reference_key(self, key: str) -> str:
         """See `Backbone.reference_key`: there, norms are children of their convolutions."""
