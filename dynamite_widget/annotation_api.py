@@ -1,6 +1,6 @@
 """The Python API of an annotated picture: edits in, masks out. A mixin around a controller.
 
-`DynaMITeWidget` inherits it; it knows no traits and no messages.
+`DynaMITeWidget` inherits it (by way of `results`); it knows no traits and no messages.
 """
 
 from __future__ import annotations

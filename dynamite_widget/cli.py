@@ -37,6 +37,8 @@ COMMANDS = {
     ),
     "train": Command("dynamite_widget.training.cli", "train a network", extra="train"),
     "evaluate": Command("dynamite_widget.evaluation.cli", "measure a network with robot clicks"),
+    "export": Command("dynamite_widget.export.cli", "write saved sessions in other formats"),
+    "import": Command("dynamite_widget.importing.cli", "make sessions of other tools' annotations"),
     "info": Command("dynamite_widget.info", "show versions, devices, weights and folders"),
 }
 

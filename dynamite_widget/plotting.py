@@ -133,6 +133,84 @@ def plot_segmentation(
     return axes.figure
 
 
+def plot_instances(
+    segmentation: Segmentation,
+    image: ArrayLike | None = None,
+    state: SessionState | None = None,
+    *,
+    columns: int = 6,
+    margin_px: int = 8,
+    max_instances: int = 60,
+) -> Any:
+    """Draw a contact sheet: one crop per instance, everything else darkened.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        What to draw; instances without pixels are left out.
+    image : (H, W, 3) uint8 array, optional
+        The picture at full size; gray if not given.
+    state : SessionState, optional
+        Where class names and colours come from.
+    columns : int
+        Crops per row.
+    margin_px : int
+        Surroundings shown, in pixels of the picture.
+    max_instances : int
+        The first so many are drawn; the heading tells how many there are.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    if columns < 1 or max_instances < 1:
+        raise ValueError(f"columns and max_instances are >= 1, got {columns}, {max_instances}")
+    height, width = segmentation.height, segmentation.width
+    picture: NDArray[np.uint8]
+    if image is None:
+        picture = np.full((height, width, 3), 128, np.uint8)
+    else:
+        from .images import load_image
+
+        picture = load_image(image)
+    if picture.shape[:2] != (height, width):
+        raise ValueError(
+            f"the picture is {picture.shape[:2]}, the segmentation {(height, width)}: give the "
+            "picture at full size"
+        )
+    known = {} if state is None else {i.id: i for i in state.instances}
+    rows = zip(
+        segmentation.instances,
+        segmentation.boxes.tolist(),
+        segmentation.areas.tolist(),
+        strict=True,
+    )
+    drawn = [(i, box, area) for i, box, area in rows if area]
+    shown = drawn[:max_instances]
+    lines = max(1, -(-len(shown) // columns))
+    figure = Figure(
+        figsize=(2.0 * min(columns, max(1, len(shown))), 2.3 * lines), layout="constrained"
+    )
+    for place, (instance, (x0, y0, x1, y1), area) in enumerate(shown, 1):
+        top, left = max(0, y0 - margin_px), max(0, x0 - margin_px)
+        part = (slice(top, y1 + margin_px), slice(left, x1 + margin_px))
+        inside = segmentation.label_map[part] == instance
+        crop = np.where(inside[:, :, None], picture[part], picture[part] // 4)
+        axes = figure.add_subplot(lines, min(columns, len(shown)), place)
+        entry = known.get(instance)
+        colours = None if entry is None else {instance: entry.colour}
+        tinted = blend(crop.astype(np.uint8), np.where(inside, instance, 0), colours, opacity=0.0)
+        axes.imshow(tinted)
+        axes.set_axis_off()
+        name = "" if entry is None else entry.class_name.replace("$", r"\$")
+        axes.set_title(f"{instance} {name}\n{area} px", fontsize=8)
+    if len(drawn) > len(shown):
+        figure.suptitle(f"{len(shown)} of {len(drawn)} instances", fontsize=9)
+    return figure
+
+
 def _canvas(segmentation: Segmentation, image: ArrayLike | None) -> NDArray[np.uint8]:
     """Return the picture at a size fit for a figure."""
     if image is None:

@@ -22,11 +22,11 @@ import anywidget
 import traitlets as t
 
 from . import embed_html, messages, snapshot
-from .annotation_api import AnnotationAPI
 from .controller import AnnotationController, View
 from .errors import DynaMITeError, SessionError
 from .front_end import FrontEnd
 from .inference import Result, Status, describe
+from .results import ResultsAPI
 from .session_json import read_session, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ _KERNEL_OWNED = frozenset(
 _FRONT_END_MAY_SET = frozenset({"active_instance", "hover_preview", "painted"})
 
 
-class DynaMITeWidget(AnnotationAPI, anywidget.AnyWidget):
+class DynaMITeWidget(ResultsAPI, anywidget.AnyWidget):
     """Interactive segmentation of one picture.
 
     Edits from Python and from the front end take effect at once; masks follow from a worker thread,
