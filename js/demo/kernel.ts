@@ -2,7 +2,6 @@
  * A kernel in the page: the protocol of PROTOCOL.md over a stand-in model, with pebbles and discs
  * for masks. For screenshots, tests and trying things out; it knows nothing of networks.
  */
-import { PALETTE } from "../src/colour";
 import type { Answer, ClickRecord, InstanceRecord, Traits } from "../src/protocol";
 import { encodeRuns } from "../src/rle";
 import { HEIGHT, PEBBLES, pebbleAt, pebbleDistance, WIDTH } from "./scene";
@@ -34,6 +33,11 @@ export interface KernelOptions {
   hoverPreview: boolean;
 }
 
+/** Colours that people who see few colours can tell apart (after Okabe and Ito). */
+const PALETTE = [
+  ...["#e69f00", "#56b4e9", "#009e73", "#f0e442"],
+  ...["#0072b2", "#d55e00", "#cc79a7", "#8c6bb1"],
+];
 const DISC = 46;
 /** Label maps are made at this fraction of the picture's size, as for large pictures. */
 const REDUCE = 0.5;

@@ -59,15 +59,3 @@ export function heatRamp(): Uint32Array {
   }
   return ramp;
 }
-
-/** Okabe-Ito palette, for pictures of data that names no colours (demo, snapshots). */
-export const PALETTE = [
-  "#e69f00",
-  "#56b4e9",
-  "#009e73",
-  "#f0e442",
-  "#0072b2",
-  "#d55e00",
-  "#cc79a7",
-  "#8c6bb1",
-];

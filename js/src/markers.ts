@@ -1,5 +1,5 @@
 /** What is drawn in front of the overlays: markers, strokes, crosshair, brush, doubtful region. */
-import { casingFor, inkOn, PALETTE, withAlpha } from "./colour";
+import { casingFor, inkOn, withAlpha } from "./colour";
 import { markerAt } from "./hit";
 import type { Frame } from "./painter";
 import { PROVISIONAL_COLOUR, type ShownClick } from "./reducer";
@@ -28,8 +28,7 @@ function drawMarkers(context: CanvasRenderingContext2D, frame: Frame): void {
     const dragged = scene.dragged?.key === click.key ? scene.dragged.at : null;
     const at = toStage(viewport, dragged?.x ?? click.x, dragged?.y ?? click.y);
     const emphasised = click.key === hovered || dragged !== null;
-    const colour = owner?.colour || PALETTE[(click.instance - 1) % PALETTE.length];
-    drawMarker(context, click, at, colour ?? PROVISIONAL_COLOUR, emphasised, now);
+    drawMarker(context, click, at, owner?.colour || PROVISIONAL_COLOUR, emphasised, now);
   }
 }
 

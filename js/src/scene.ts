@@ -27,15 +27,33 @@ export class Overlay {
     const loops = this.contours.loops.get(id);
     if (!path && loops) {
       path = new Path2D();
-      for (const loop of loops) {
-        path.moveTo(loop[0]!, loop[1]!);
-        for (let i = 2; i < loop.length; i += 2) path.lineTo(loop[i]!, loop[i + 1]!);
-        path.closePath();
-      }
+      for (const loop of loops) addRounded(path, loop);
       this.#paths.set(id, path);
     }
     return path;
   }
+}
+
+/** Corners are rounded by at most this many label-map pixels: small pictures are shown enlarged. */
+const ROUNDING_PX = 1.5;
+
+function addRounded(path: Path2D, loop: Float32Array): void {
+  const size = loop.length;
+  for (let i = 0; i < size; i += 2) {
+    const x = loop[i]!;
+    const y = loop[i + 1]!;
+    const towards = (other: number): [number, number] => {
+      const dx = loop[other]! - x;
+      const dy = loop[other + 1]! - y;
+      const part = Math.min(0.5, ROUNDING_PX / Math.hypot(dx, dy));
+      return [x + dx * part, y + dy * part];
+    };
+    const start = towards((i + size - 2) % size);
+    if (i) path.lineTo(...start);
+    else path.moveTo(...start);
+    path.quadraticCurveTo(x, y, ...towards((i + 2) % size));
+  }
+  path.closePath();
 }
 
 export interface Stroke {

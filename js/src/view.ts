@@ -276,11 +276,11 @@ export class View {
 
   #drawCursor(): void {
     const { ui, live } = this.#store;
-    const { style, dataset } = this.#painter.front;
-    dataset.cursor = ui.panning ? "pan" : live ? ui.tool : "none";
+    const { front } = this.#painter;
+    setAttribute(front, "data-cursor", ui.panning ? "pan" : live ? ui.tool : "none");
     // Fingers scroll the page over a whole picture; a zoomed one or a brush needs them itself.
     const scrolls = this.#store.viewport.fitted && (ui.tool === "click" || !live);
-    style.touchAction = scrolls ? "pan-x pan-y" : "none";
+    front.style.touchAction = scrolls ? "pan-x pan-y" : "none";
   }
 
   /** Pulses and waiting need further frames; everything else draws on demand. */
