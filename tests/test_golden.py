@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -12,6 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "golden"))
 import golden_rule
 import parity
 
+from dynamite_widget.model.pixel_decoder import deformable_attention
+from dynamite_widget.model.position import sine_code_1d, sine_code_2d
+from dynamite_widget.model.queries import sample_descriptors
+
 PRESETS = [
     pytest.param(name, marks=pytest.mark.slow) if name == "swin-large" else name
     for name in parity.PRESETS
@@ -21,9 +26,11 @@ PRESETS = [
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("case", ["A", "B"])
 def test_every_stage_of_every_round(preset, case, record_property, capsys):
-    deviations = parity.measure(preset, case)
+    measured = parity.measure(preset, case)
+    deviations = measured.deviations
     worst = parity.largest(deviations)
     summary = ", ".join(f"{kind} {d.largest:.1e}" for kind, d in worst.items())
+    summary += f", {measured.tipped_bits} mask bits tipped"
     record_property("deviations", summary)
     with capsys.disabled():
         print(f"\n  {preset} {case}: {summary}", end=" ")
@@ -36,6 +43,7 @@ def test_every_stage_of_every_round(preset, case, record_property, capsys):
     }
     assert set(deviations) == expected, "every stored array is compared"
     assert not parity.excesses(case, deviations)
+    assert measured.tipped_bits <= 12, "of several million"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -98,3 +106,51 @@ def test_predictor_gives_the_golden_label_maps(monkeypatch):
         labels = predictor.predict(embedding, clicks).label_map
         wrong = (labels != expected[f"A/round{number}/label_map"]).mean()
         assert wrong <= parity.LIMITS["A"]["labels"].largest
+
+
+# ---- unit vectors --------------------------------------------------------------------------------
+
+
+def units():
+    return parity.golden_train()
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 11), (25, 36)])
+def test_sine_code_of_cells(height, width):
+    compare = parity.Comparison(units())
+    compare.array(f"unit/pe2d_{height}x{width}", sine_code_2d(height, width, 256))
+    assert compare.deviations.popitem()[1].largest < 1e-6
+
+
+def test_sine_code_of_clicks():
+    values = torch.from_numpy(units()["unit/st_in"])
+    padding = values[..., :1] < 0
+    found = torch.where(padding, 0.0, sine_code_1d(values).flatten(-2))
+    torch.testing.assert_close(found, torch.from_numpy(units()["unit/st_out"]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_deformable_attention(gradient):
+    shapes = [(3, 4), (6, 8), (12, 16)]
+
+    def tensor(name, *shape):
+        return torch.from_numpy(golden_rule.unit(name, math.prod(shape)).reshape(shape))
+
+    value = tensor("msda_value", 1, 252, 8, 32).float().requires_grad_(gradient)
+    locations = (0.6 * tensor("msda_loc", 1, 252, 8, 3, 4, 2) / math.sqrt(3) + 0.5).float()
+    weights = tensor("msda_w", 1, 252, 8, 12).softmax(-1).float().view(1, 252, 8, 3, 4)
+    found = deformable_attention(value, shapes, locations, weights)[0, ::3].detach()
+    expected = torch.from_numpy(units()["unit/msda_out"])
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+
+
+def test_click_descriptors():
+    shapes = [(3, 4), (6, 8), (12, 16)]
+    maps = [
+        torch.from_numpy(golden_rule.unit(f"feat{i}", 256 * h * w)).float().view(1, 256, h, w)
+        for i, (h, w) in enumerate(shapes)
+    ]
+    yx = torch.tensor([[[0, 0], [50.5, 20.25], [95, 127], [40, 0]]])
+    found = sample_descriptors(maps, yx, (96, 128))[0]
+    expected = torch.from_numpy(units()["unit/desc_out"])
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
