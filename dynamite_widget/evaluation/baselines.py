@@ -325,7 +325,7 @@ class RandomWalker(_SeededMethod):
             compact[seeds == 0] = 0
             data = cv2.cvtColor(embedding.pixels, cv2.COLOR_RGB2LAB).astype(np.float64) / 255
             walked = random_walker(
-                data, compact, beta=self.beta, mode="cg_j", tol=1e-3, channel_axis=-1
+                data, compact, beta=self.beta, mode="cg_j", tol=1e-4, prob_tol=0.1, channel_axis=-1
             )
             labels = values[np.clip(walked, 1, len(values)) - 1]
         return _full_size(embedding, np.maximum(labels - 1, 0))
