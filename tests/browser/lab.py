@@ -13,7 +13,7 @@ from browser.view import CAT_SIZE, View
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
-TIMEOUT_MS = 60_000
+TIMEOUT_MS = 120_000
 
 _PANEL = "window.jupyterapp.shell.currentWidget"
 _READY = """() => {

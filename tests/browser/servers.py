@@ -27,7 +27,7 @@ def free_port() -> int:
         return port
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+def _environment(scratch: Path, threads: int | None) -> dict[str, str]:
     """Keep the settings and the runtime files of the person who runs the tests out of this."""
     settings = scratch / "settings"
     news = settings / "@jupyterlab" / "apputils-extension"
@@ -49,8 +49,9 @@ def _environment(scratch: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(
             part for part in (str(HERE), os.environ.get("PYTHONPATH", "")) if part
         ),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
     }
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
     # Kernels choose their own plotting backend; pytest's marks mean nothing to them.
     for name in ("MPLBACKEND", "PYTEST_CURRENT_TEST", "COVERAGE_PROCESS_START"):
         environment.pop(name, None)
@@ -69,15 +70,20 @@ def _answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def running(command: list[str], health_url: str, scratch: Path) -> Iterator[None]:
-    """Run a server until the block ends; raises with its output if it does not come up."""
+def running(
+    command: list[str], health_url: str, scratch: Path, threads: int | None = 1
+) -> Iterator[None]:
+    """Run a server until the block ends; raises with its output if it does not come up.
+
+    One thread per kernel keeps tests quick on busy machines, where threads wait for each other.
+    """
     scratch.mkdir(parents=True, exist_ok=True)
     log = scratch / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             cwd=scratch,
-            env=_environment(scratch),
+            env=_environment(scratch, threads),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -102,7 +108,9 @@ def running(command: list[str], health_url: str, scratch: Path) -> Iterator[None
 
 
 @contextlib.contextmanager
-def jupyter(root: Path, scratch: Path, *, classic: bool = False) -> Iterator[str]:
+def jupyter(
+    root: Path, scratch: Path, *, classic: bool = False, threads: int | None = 1
+) -> Iterator[str]:
     """Serve `root` with JupyterLab (or Notebook 7) and give its address."""
     port = free_port()
     module = "notebook" if classic else "jupyterlab"
@@ -115,7 +123,7 @@ def jupyter(root: Path, scratch: Path, *, classic: bool = False) -> Iterator[str
         f"--{application}.expose_app_in_browser=True",
     ]
     url = f"http://127.0.0.1:{port}"
-    with running(command, f"{url}/api/status", scratch):
+    with running(command, f"{url}/api/status", scratch, threads):
         yield url
 
 

@@ -49,7 +49,7 @@ def notebook_page(width: int = 1280, height: int = 900, scale: float = 1.0) -> I
         served = Path(folder) / "served"
         shutil.copytree(ROOT / "notebooks" / "images", served / "images")
         with (
-            servers.jupyter(served, Path(folder) / "scratch") as url,
+            servers.jupyter(served, Path(folder) / "scratch", threads=None) as url,
             sync_playwright() as playwright,
         ):
             browser = playwright.chromium.launch(executable_path=find_browser(), args=OPTIONS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from browser.lab import Lab
 
 CAT = (230, 165)
 BESIDE = (425, 60)
 
 
+@pytest.mark.timeout(600)  # all of the notebook, with the network
 def test_click_an_object_of_the_quickstart(lab: Lab) -> None:
     lab.open("01_quickstart.ipynb")
     lab.run_all()

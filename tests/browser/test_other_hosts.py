@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from browser import servers
-from browser.lab import Lab
+from browser.lab import TIMEOUT_MS, Lab
 from browser.view import View
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def test_marimo(new_context: Callable[..., BrowserContext], served: Path, tmp_pa
     program.write_text(MARIMO.format(picture=str(served / "images" / "cat.jpg")))
     with servers.marimo(program, tmp_path / "server") as url:
         context = new_context()
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(TIMEOUT_MS)
         problems: list[str] = []
         context.on("weberror", lambda error: problems.append(str(error.error)))
         page = context.new_page()
