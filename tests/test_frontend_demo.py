@@ -135,7 +135,7 @@ def demo(browser: Browser, demo_page: str) -> Iterator[Callable[..., Demo]]:
 
     def start(query: str = "", width: int = 1100, ready: bool = True) -> Demo:
         page = browser.new_page(viewport={"width": width, "height": 900})
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)  # drawing the demo's picture takes its time
         pages.append(page)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(f"{demo_page}?{query}")

@@ -3,18 +3,11 @@
  * for masks. For screenshots, tests and trying things out; it knows nothing of networks.
  */
 import type { Answer, ClickRecord, InstanceRecord, Traits } from "../src/protocol";
-import { encodeRuns } from "../src/rle";
-import { HEIGHT, PEBBLES, pebbleAt, pebbleDistance, WIDTH } from "./scene";
+import { labelsOf, marginOf, packLabels, REDUCE, type Stroke } from "./masks";
+import { HEIGHT, PEBBLES, pebbleAt, WIDTH } from "./scene";
 
 type Handler = (...args: unknown[]) => void;
 type Message = Record<string, never> & { type: string; id: string; view: string; seq?: number };
-
-interface Stroke {
-  instance: number;
-  erase: boolean;
-  radius: number;
-  points: [number, number][];
-}
 
 interface State {
   clicks: ClickRecord[];
@@ -38,9 +31,6 @@ const PALETTE = [
   ...["#e69f00", "#56b4e9", "#009e73", "#f0e442"],
   ...["#0072b2", "#d55e00", "#cc79a7", "#8c6bb1"],
 ];
-const DISC = 46;
-/** Label maps are made at this fraction of the picture's size, as for large pictures. */
-const REDUCE = 0.5;
 
 export class FakeKernel {
   readonly traits: Traits;
@@ -161,7 +151,7 @@ export class FakeKernel {
       const { fields, buffers } = packLabels(labels);
       setTimeout(() => this.#message({ type: "preview", id, ...fields }, buffers), 20);
     } else if (m.type === "margin") {
-      this.#message({ type: "margin", id, width: 300, height: 200 }, [this.#margin(300, 200)]);
+      this.#message({ type: "margin", id, width: 300, height: 200 }, [marginOf(300, 200)]);
     } else if (m.type === "doubtful") {
       const open = PEBBLES.filter(
         (_, i) => !this.#state.clicks.some((c) => pebbleAt(c.x, c.y) === i),
@@ -290,7 +280,7 @@ export class FakeKernel {
   }
 
   #publishLabels(): void {
-    const labels = this.#labels();
+    const labels = labelsOf(this.#state.clicks, this.#state.strokes);
     const areas = new Map<number, number>();
     for (const id of labels) areas.set(id, (areas.get(id) ?? 0) + 1);
     this.#state.instances = this.#state.instances.map((i) => ({
@@ -308,52 +298,11 @@ export class FakeKernel {
     this.set("label_version", this.#revision);
   }
 
-  /** Pebbles and discs of the present clicks; the newest click wins. */
-  #labels(clicks = this.#state.clicks): Uint8Array {
-    const width = WIDTH * REDUCE;
-    const labels = new Uint8Array(width * HEIGHT * REDUCE);
-    for (const click of clicks) {
-      const pebble = PEBBLES[pebbleAt(click.x, click.y)];
-      for (let at = 0; at < labels.length; at++) {
-        const x = (at % width) / REDUCE + 1;
-        const y = Math.floor(at / width) / REDUCE + 1;
-        const disc = Math.hypot(x - click.x, y - click.y) < DISC;
-        const whole = pebble && click.instance && pebbleDistance(pebble, x, y) < 1;
-        if (whole || (disc && (click.instance === 0 || !pebble))) labels[at] = click.instance;
-      }
-    }
-    for (const s of this.#state.strokes) {
-      for (let at = 0; at < labels.length; at++) {
-        const x = (at % width) / REDUCE + 1;
-        const y = Math.floor(at / width) / REDUCE + 1;
-        if (!s.points.some(([px, py]) => Math.hypot(x - px, y - py) <= s.radius)) continue;
-        if (!s.erase) labels[at] = s.instance;
-        else if (labels[at] === s.instance) labels[at] = 0;
-      }
-    }
-    return labels;
-  }
-
   #preview(m: { x: number; y: number; instance: number | "new" }): Uint8Array {
     const id = m.instance === "new" ? 250 : m.instance;
     const click = { t: this.#nextT, x: m.x, y: m.y, instance: id };
-    return this.#labels([...this.#state.clicks, click]).map((v) => (v === id ? 1 : 0));
+    return labelsOf([...this.#state.clicks, click], this.#state.strokes).map((v) =>
+      v === id ? 1 : 0,
+    );
   }
-
-  #margin(width: number, height: number): Uint8Array {
-    const heat = new Uint8Array(width * height);
-    for (let at = 0; at < heat.length; at++) {
-      const x = ((at % width) * WIDTH) / width;
-      const y = (Math.floor(at / width) * HEIGHT) / height;
-      const nearest = Math.min(...PEBBLES.map((p) => Math.abs(pebbleDistance(p, x, y) - 1)));
-      heat[at] = 255 * Math.max(0, 1 - nearest * 5);
-    }
-    return heat;
-  }
-}
-
-function packLabels(labels: Uint8Array) {
-  const { lengths, ids } = encodeRuns(labels);
-  const fields = { width: WIDTH * REDUCE, height: HEIGHT * REDUCE, encoding: "rle", id_bytes: 1 };
-  return { fields, buffers: [lengths, ids] };
 }

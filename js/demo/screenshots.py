@@ -126,6 +126,7 @@ def main() -> None:
         for name in wanted:
             query, width, act = SHOTS[name]
             page = browser.new_page(viewport={"width": width, "height": 900})
+            page.set_default_timeout(120_000)
             page.on("pageerror", lambda error, name=name: sys.stderr.write(f"{name}: {error}\n"))
             page.goto(f"{address}?{query}")
             if "snapshot" in query:
