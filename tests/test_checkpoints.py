@@ -24,6 +24,7 @@ from dynamite_widget.model.checkpoints import (
 from dynamite_widget.model.config import ModelConfig
 from dynamite_widget.model.conversion import from_reference, load_strictly, to_reference
 from dynamite_widget.model.dynamite import build_model
+from dynamite_widget.model.structures import ClickTensors
 
 TINY = ModelConfig(
     "tiny",
@@ -340,7 +341,14 @@ def test_device_and_dtype_are_separate_networks(authors_file):
     assert load_model("tiny", authors_file, "cpu", dtype=torch.float32) is single
     assert half is not single
     assert next(half.backbone.parameters()).dtype == torch.bfloat16
-    assert {p.dtype for p in half.pixel_decoder.parameters()} == {torch.float32}
+    assert {p.dtype for p in half.transformer.parameters()} == {torch.float32}
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    clicks = [ClickTensors(torch.tensor([[30.0, 40.0]]), torch.tensor([0]), torch.tensor([1]))]
+    with torch.inference_mode():
+        expected = single(pixels, clicks).final.logits
+        found = half(pixels.bfloat16(), clicks).final.logits
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().mean() < 0.2 * expected.abs().mean()
 
 
 def test_hash_depends_on_the_weights_alone(model, authors_file, tmp_path):

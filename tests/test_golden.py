@@ -21,10 +21,17 @@ PRESETS = [
     pytest.param(name, marks=pytest.mark.slow) if name == "swin-large" else name
     for name in parity.PRESETS
 ]
+CASES = [
+    pytest.param(
+        name, case, marks=[pytest.mark.slow] if case == "B" or name == "swin-large" else []
+    )
+    for name in parity.PRESETS
+    for case in ("A", "B")
+]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("case", ["A", "B"])
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("preset", "case"), CASES)
 def test_every_stage_of_every_round(preset, case, record_property, capsys):
     measured = parity.measure(preset, case)
     deviations = measured.deviations

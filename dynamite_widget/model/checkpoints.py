@@ -9,9 +9,10 @@ import hashlib
 import os
 import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from dynamite_widget.errors import CheckpointError
 from dynamite_widget.model.config import get_config
@@ -68,8 +69,9 @@ def load_model(
     device : str or torch.device
         "auto" takes the first of CUDA, MPS and the CPU that there is.
     dtype : torch.dtype or str, optional
-        Type of the weights, float32 by default. `Predictor` computes in half precision on CUDA
-        without being asked, with float32 weights.
+        Type of the backbone's weights, float32 by default; half the memory otherwise. The rest
+        stays float32, since sampling positions and the signs of mask logits need the digits.
+        `Predictor` computes in half precision on CUDA without being asked, with float32 weights.
 
     Returns
     -------
@@ -147,10 +149,14 @@ def _load(name: str, path: Path, device: torch.device, dtype: torch.dtype) -> Dy
     model.eval()
     model_hash(model)
     if dtype != torch.float32:
-        model.to(dtype)
-        # Sampling positions need more digits; the pixel decoder always computes in float32.
-        model.pixel_decoder.float()
+        model.backbone.to(dtype)
+        model.backbone.register_forward_hook(_to_float32)
     return model.to(device)
+
+
+def _to_float32(_module: nn.Module, _inputs: Any, maps: list[Tensor]) -> list[Tensor]:
+    """Hand the maps of a half-precision backbone on in float32."""
+    return [feature_map.float() for feature_map in maps]
 
 
 def _device(device: str | torch.device) -> torch.device:
