@@ -126,7 +126,7 @@ class AnnotatedPicture:
     image_hash, checkpoint_hash : str
         Of the pixels, and of the weights that made the masks.
     seconds : float or None
-        Session time.
+        Time spent on its instances.
     source : mapping
         What the file it was read from said besides, such as COCO's ids.
     """
@@ -282,7 +282,7 @@ class AnnotatedPicture:
             image,
             session.image_hash,
             session.checkpoint_hash,
-            round(session.elapsed_s, 3),
+            round(sum(session.seconds_spent.values()), 3) if session.seconds_spent else None,
             source,
         )
 

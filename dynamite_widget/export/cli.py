@@ -21,8 +21,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "export",
         help="write saved sessions in other formats",
-        description="Write saved sessions to annotation files. Sessions that carry their masks need "
-        "no network.",
+        description="Write saved sessions to annotation files. Sessions that carry their masks "
+        "need no network.",
         epilog="formats:\n" + "".join(f"  {f.name:14} {f.title}\n" for f in FORMATS.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import __version__
 from ..errors import ExportError
 from ..session_state import Click
+from . import coco_rle
 from .annotation_set import AnnotatedInstance, AnnotatedPicture, AnnotationSet, Cutout
 from .files import OutputFile, read_bytes
 from .options import Options, simplified_parts
@@ -69,9 +68,9 @@ def to_coco(
         categories.add(name, entry, low=1)
     records = {record["id"]: record for record in base.get("annotations", [])}
     by_instance = {
-        (record["image_id"], instance): record["id"]
+        (record["image_id"], number): record["id"]
         for record in records.values()
-        if (instance := _instance_of(record)) is not None
+        if (number := _instance_of(record)) is not None
     }
     for picture in annotations:
         image_id = images.add(picture.name, _image_record(picture), low=1)
@@ -121,17 +120,6 @@ def to_coco(
 
 
 _SECTIONS = {"info", "licenses", "dynamite", "categories", "images", "annotations"}
-
-
-def segmentation_rle(mask: np.ndarray, height: int, width: int, x0: int, y0: int) -> dict[str, Any]:
-    """Return the compressed RLE of a mask whose corner is pixel (x0, y0), ready for JSON."""
-    from pycocotools import mask as coco_rle
-
-    # Filled as (width, height) in C order, which is the column-major picture that COCO wants.
-    columns = np.zeros((width, height), np.uint8)
-    columns[x0 : x0 + mask.shape[1], y0 : y0 + mask.shape[0]] = mask.T
-    encoded = coco_rle.encode(columns.T)
-    return {"size": [height, width], "counts": encoded["counts"].decode("ascii")}
 
 
 def clicks_record(clicks: Iterable[Click]) -> list[dict[str, Any]]:
@@ -233,7 +221,7 @@ def _annotation(
         if not any(part.holes for part in parts):
             segmentation = [part.outer.ravel().tolist() for part in parts]
     if segmentation is None:
-        segmentation = segmentation_rle(
+        segmentation = coco_rle.encode(
             cutout.mask, picture.height, picture.width, cutout.x0, cutout.y0
         )
     return {

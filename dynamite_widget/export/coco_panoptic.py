@@ -22,7 +22,8 @@ from .png import encode
 def write(annotations: AnnotationSet, path: Path, options: Options) -> Iterator[OutputFile]:
     """Yield PNGs and JSON; segment ids are instance ids. Merging replaces pictures by name."""
     folder = path.with_suffix("")
-    images, records, categories = list[dict[str, Any]](), list[dict[str, Any]](), {}
+    images, records = list[dict[str, Any]](), list[dict[str, Any]]()
+    categories: dict[str, Any] = {}
     checkpoints = set(annotations.checkpoints)
     if options.merge and path.exists():
         images, records, categories, old = _existing(path)

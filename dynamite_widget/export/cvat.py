@@ -83,19 +83,17 @@ def _image(picture: AnnotatedPicture, number: int, options: Options) -> ElementT
         if parts and not any(part.holes for part in parts):
             for part in parts:
                 points = ";".join(f"{x:.2f},{y:.2f}" for x, y in part.outer.tolist())
-                ElementTree.SubElement(image, "polygon", **_common(cutout), points=points)
+                ElementTree.SubElement(image, "polygon", {**_common(cutout), "points": points})
         else:
             counts = RLE.from_mask(cutout.mask).lengths.tolist()
-            ElementTree.SubElement(
-                image,
-                "mask",
-                **_common(cutout),
-                rle=", ".join(map(str, counts)),
-                left=str(cutout.x0),
-                top=str(cutout.y0),
-                width=str(cutout.x1 - cutout.x0),
-                height=str(cutout.y1 - cutout.y0),
-            )
+            box = {
+                "left": str(cutout.x0),
+                "top": str(cutout.y0),
+                "width": str(cutout.x1 - cutout.x0),
+                "height": str(cutout.y1 - cutout.y0),
+            }
+            runs = {"rle": ", ".join(map(str, counts))}
+            ElementTree.SubElement(image, "mask", {**_common(cutout), **runs, **box})
     return image
 
 

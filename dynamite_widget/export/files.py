@@ -66,11 +66,8 @@ def write_files(files: Iterable[OutputFile], *, overwrite: bool = False) -> list
             target = file.path
             if target.is_dir():
                 raise ExportError(f"{str(target)!r} is a folder")
-            if target.exists() and not (overwrite or file.shared):
-                raise ExportError(
-                    f"{str(target)!r} exists; overwrite=True (--overwrite) replaces it, merge=True "
-                    "(--merge) adds to it"
-                )
+            if not (overwrite or file.shared):
+                refuse_existing(target)
             folders.extend(_make_folders(target.parent))
             staged.append((_stage(target, file.data), target))
         for temporary, target in staged:
@@ -88,6 +85,15 @@ def write_files(files: Iterable[OutputFile], *, overwrite: bool = False) -> list
             raise ExportError(describe(error, target)) from error
         raise
     return [target for _, target in staged]
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise ExportError if there is a file already."""
+    if path.is_file():
+        raise ExportError(
+            f"{str(path)!r} exists; overwrite=True (--overwrite) replaces it, merge=True (--merge) "
+            "adds to it"
+        )
 
 
 def describe(error: OSError, path: Path, verb: str = "write") -> str:

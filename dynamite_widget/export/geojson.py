@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .annotation_set import AnnotatedPicture, AnnotationSet
 from .coco import clicks_record, dump_json
 from .files import OutputFile
 from .options import Options, simplified_parts
+from .polygons import Ring
 from .targets import each_picture
 
 
@@ -82,7 +82,7 @@ def to_geojson(
 
 
 def _ring(
-    ring: NDArray[np.int64], transform: tuple[float, ...] | None, counterclockwise: bool
+    ring: Ring, transform: tuple[float, ...] | None, counterclockwise: bool
 ) -> list[list[float]]:
     points = ring.astype(float)
     if transform is not None:

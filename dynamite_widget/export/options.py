@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ExportError
 from .annotation_set import Cutout
-from .polygons import Part, edge_parts, fill_edges, iou, simplify
+from .polygons import Part, Ring, edge_parts, fill_edges, iou, simplify
 
 MIN_POLYGON_IOU = 0.9
 """A simplified polygon that agrees less with its mask is simplified less, down to not at all."""
@@ -45,7 +44,7 @@ class Options:
     merge: bool = False
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.tolerance, (int, float)) and 0 <= self.tolerance <= 1000):
+        if not 0 <= self.tolerance <= 1000:
             raise ExportError(f"tolerance must lie in 0..1000 pixels, got {self.tolerance!r:.40}")
         if self.transform is not None:
             values = tuple(float(v) for v in self.transform)
@@ -74,9 +73,7 @@ def simplified_parts(cutout: Cutout, tolerance: float) -> list[Part]:
 
 
 def _simplified(part: Part, tolerance: float) -> Part | None:
-    rings: list[NDArray[np.int64]] = [
-        simplify(ring, tolerance) for ring in (part.outer, *part.holes)
-    ]
+    rings: list[Ring] = [simplify(ring, tolerance) for ring in (part.outer, *part.holes)]
     if any(len(ring) < 3 for ring in rings):
         return None
     return Part(rings[0], tuple(rings[1:]))

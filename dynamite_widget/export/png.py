@@ -88,7 +88,7 @@ def decode(data: bytes, name: str) -> tuple[NDArray[Any], dict[str, Any]]:
             f"{name!r} is no label map: gray or indexed values are needed, got an array of shape "
             f"{array.shape} and dtype {array.dtype}"
         )
-    note = {}
+    note: Any = {}
     if isinstance(text, str):
         try:
             note = json.loads(text)

@@ -13,17 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Ring = NDArray[np.int64]
+from . import coco_rle
+
+Ring = NDArray[np.number[Any]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A connected part: (N, 2) int64 x, y of its outline, and of each hole's."""
+    """A connected part: (N, 2) x, y of its outline, and of each hole's."""
 
     outer: Ring
     holes: tuple[Ring, ...]
@@ -116,14 +119,13 @@ def fill_centres(rings: Sequence[NDArray[np.number]], height: int, width: int) -
 
 
 def fill_edges(parts: Sequence[Part], height: int, width: int) -> NDArray[np.bool_]:
-    """Fill parts of the *edges* convention (through pycocotools)."""
-    from pycocotools import mask as coco_rle
-
+    """Fill parts of the *edges* convention (as COCO's tools do)."""
     out = np.zeros((height, width), bool)
     for part in parts:
-        rings = [ring.astype(float).ravel().tolist() for ring in (part.outer, *part.holes)]
-        planes = coco_rle.decode(coco_rle.frPyObjects(rings, height, width)).astype(bool)
-        out |= planes[:, :, 0] & ~planes[:, :, 1:].any(axis=2)
+        outer, *holes = coco_rle.fill((part.outer, *part.holes), height, width)
+        for hole in holes:
+            outer &= ~hole
+        out |= outer
     return out
 
 
@@ -136,7 +138,7 @@ def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 def _contours(mask: NDArray[np.uint8]) -> tuple[list[Ring], list[Ring]]:
     """Return the outlines of the one region of a mask, and of its holes."""
     found, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    outer, holes = [], []
+    outer, holes = list[Ring](), list[Ring]()
     for ring, (_, _, _, parent) in zip(found, np.asarray(hierarchy).reshape(-1, 4), strict=True):
         points = np.asarray(ring, np.int64).reshape(-1, 2)
         (outer if parent < 0 else holes).append(points)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ExportError
 from .annotation_set import AnnotatedPicture, AnnotationSet
-from .files import OutputFile, write_files
+from .files import OutputFile, refuse_existing, write_files
 from .options import Options
 
 Writer = Callable[[AnnotationSet, Path, Options], Iterator[OutputFile]]
@@ -220,6 +220,8 @@ def export(
     target = Path(path)
     chosen = find_format(target, format)
     settings = Options(**options, overwrite=overwrite, merge=merge)
+    if not (overwrite or merge):
+        refuse_existing(target)  # before anything is computed
     if merge and chosen.per_picture and chosen.reader:
         from .merging import with_existing
 

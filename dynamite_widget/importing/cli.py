@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ExportError
 from ..export.annotation_set import AnnotatedPicture
-from ..export.files import OutputFile, unique_stems, write_files
+from ..export.files import OutputFile, refuse_existing, unique_stems, write_files
 from ..images import load_image, picture_hash
 from ..session import ClickSession
 from ..session_json import to_json
@@ -61,6 +61,9 @@ def _sessions(annotations: Any, args: argparse.Namespace) -> Iterator[OutputFile
     predictor: Any = None
     stems = unique_stems(picture.name for picture in annotations)
     for picture, stem in zip(annotations, stems, strict=True):
+        target = args.out / f"{stem}.json"
+        if not args.overwrite:
+            refuse_existing(target)  # before the network is asked
         session = picture.to_session()
         if args.images is not None:
             if picture.image is None:
@@ -78,7 +81,7 @@ def _sessions(annotations: Any, args: argparse.Namespace) -> Iterator[OutputFile
 
                     predictor = make_predictor(args.model, args.checkpoint, args.device)
                 _refine(session, predictor, pixels, picture, args)
-        yield OutputFile(args.out / f"{stem}.json", to_json(session).encode())
+        yield OutputFile(target, to_json(session).encode())
 
 
 def _refine(

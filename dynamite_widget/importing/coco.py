@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ExportError
+from ..export import coco_rle
 from ..export.annotation_set import AnnotatedPicture, AnnotationSet
 from ..export.coco import load_json
 from ..rle import RLE
@@ -67,8 +68,6 @@ def read_segmentation(shape: Any, height: int, width: int) -> np.ndarray:
     ValueError
         If it is none, or of another size.
     """
-    from pycocotools import mask as coco_rle
-
     if isinstance(shape, list):
         polygons = []
         for polygon in shape:
@@ -76,48 +75,15 @@ def read_segmentation(shape: Any, height: int, width: int) -> np.ndarray:
             if not np.isfinite(points).all() or (np.abs(points) > 1e7).any():
                 raise ValueError("a polygon with coordinates that are no pixels")
             if points.size >= 6 and points.size % 2 == 0:
-                polygons.append(points.tolist())
+                polygons.append(points.reshape(-1, 2))
         if not polygons:
             raise ValueError("no polygon with three points")
-        merged = coco_rle.merge(coco_rle.frPyObjects(polygons, height, width))
-        return coco_rle.decode(merged).astype(bool)
+        return np.logical_or.reduce(coco_rle.fill(polygons, height, width))
     if not isinstance(shape, Mapping) or "counts" not in shape:
         raise ValueError("segmentation is neither a list of polygons nor an RLE")
     if [int(v) for v in shape.get("size", (height, width))] != [height, width]:
         raise ValueError(f"RLE of size {shape['size']} in a picture of {[height, width]}")
-    counts = shape["counts"]
-    if isinstance(counts, (str, bytes)):
-        counts = _counts(counts)
-    lengths = np.asarray(counts, np.int64)
-    if lengths.ndim != 1 or (lengths < 0).any() or int(lengths.sum()) != height * width:
-        raise ValueError("RLE counts do not add up to the picture")
-    inside = np.arange(lengths.size) % 2 == 1
-    return np.repeat(inside, lengths).reshape(width, height).T
-
-
-def _counts(text: str | bytes) -> list[int]:
-    """Return the run lengths of a compressed RLE.
-
-    Not through pycocotools: its C code trusts damaged counts.
-    """
-    data = text.encode("ascii") if isinstance(text, str) else text
-    counts: list[int] = []
-    position = 0
-    while position < len(data):
-        value, shift, more = 0, 0, True
-        while more:
-            if position >= len(data) or shift > 60:
-                raise ValueError("a compressed RLE that ends within a number")
-            part = data[position] - 48
-            if not 0 <= part < 64:
-                raise ValueError("a compressed RLE with unknown characters")
-            value |= (part & 0x1F) << shift
-            more = bool(part & 0x20)
-            position, shift = position + 1, shift + 5
-            if not more and part & 0x10:
-                value |= -1 << shift
-        counts.append(value + counts[-2] if len(counts) > 2 else value)
-    return counts
+    return coco_rle.decode(shape["counts"], height, width)
 
 
 def _categories(entries: Any) -> dict[Any, str]:
@@ -159,7 +125,8 @@ def _picture(
             problems.add(f"annotation {record.get('id')!r:.20} of {draft.name!r}: {error}")
     own = entry.get("dynamite")
     own = own if isinstance(own, Mapping) else {}
-    for empty in own.get("empty") if isinstance(own.get("empty"), list) else []:
+    without_pixels = own.get("empty")
+    for empty in without_pixels if isinstance(without_pixels, list) else []:
         if isinstance(empty, Mapping):
             draft.add(None, empty.get("class"), empty.get("instance"), **_effort(empty))
             used.append(None)
@@ -176,7 +143,7 @@ def _picture(
     )
     source = {
         "image_id": entry["id"],
-        "categories": {n: c for c, n in reversed(categories.items()) if n in picture.classes},
+        "categories": {n: c for c, n in reversed(list(categories.items())) if n in picture.classes},
         "annotations": {
             str(i): number for i, number in zip(ids, used, strict=True) if type(number) is int
         },

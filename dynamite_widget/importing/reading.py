@@ -187,7 +187,7 @@ def pictures_in(folder: Path) -> dict[str, Path]:
     """Return the picture files of a folder and its sub folders by stem."""
     if not folder.is_dir():
         raise ExportError(f"{str(folder)!r} is no folder of pictures")
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICTURE_SUFFIXES:
             found.setdefault(file_stem(path.name), path)

@@ -64,9 +64,9 @@ def _add(draft: Draft, words: list[str], names: list[str]) -> None:
         raise ValueError("coordinates must lie in 0..1")
     size = np.asarray((draft.width, draft.height))
     if numbers.size == 4:
-        x, y, w, h = numbers
-        low = np.floor((x - w / 2, y - h / 2) * size + 0.5).astype(int).clip(0)
-        high = np.floor((x + w / 2, y + h / 2) * size + 0.5).astype(int)
+        centre, half = numbers[:2] * size, numbers[2:] * size / 2
+        low = np.floor(centre - half + 0.5).astype(int).clip(0)
+        high = np.floor(centre + half + 0.5).astype(int).clip(0)
         mask = np.zeros((draft.height, draft.width), bool)
         mask[low[1] : high[1], low[0] : high[0]] = True
     elif numbers.size >= 6 and numbers.size % 2 == 0:
