@@ -1,0 +1,1 @@
+"""The network: configuration, parts, checkpoints, and `Predictor` around it."""
