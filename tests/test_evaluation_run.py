@@ -180,12 +180,12 @@ def test_multi_instance_adapter_asks_only_for_what_a_click_concerns() -> None:
     assert inner.calls[2:] == [((20, 1), (35, 0)), ((75, 1), (35, 1))]
     assert labels[5, 35] == 2
     # background beside all masks concerns nobody; known lists are not predicted again
-    clicks = (*clicks, Click(x=99, y=5, instance=0, t=3))
-    adapter.predict(embedding, clicks, (1, 2))
+    more = (*clicks, Click(x=99, y=5, instance=0, t=3))
+    adapter.predict(embedding, more, (1, 2))
     adapter.predict(embedding, first, (1, 2))
     assert len(inner.calls) == 4
-    fresh = adapter.predict(adapter.embed(np.zeros((10, 100, 3), np.uint8)), clicks, (1, 2))
-    assert (fresh == adapter.predict(embedding, clicks, (1, 2))).all()
+    fresh = adapter.predict(adapter.embed(np.zeros((10, 100, 3), np.uint8)), more, (1, 2))
+    assert (fresh == adapter.predict(embedding, more, (1, 2))).all()
 
 
 @pytest.mark.parametrize("protocol", ["noc", "mist"])
