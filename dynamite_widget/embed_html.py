@@ -111,7 +111,7 @@ def page(
     data = {
         "script": script,
         "traits": dict(traits),
-        "image": dict(image),
+        "image": {**image, "read_only": True},
         "imageBuffers": [_text(image_bytes)],
         "labels": None if labels is None else dict(labels),
         "labelBuffers": [_text(buffer) for buffer in label_buffers],
