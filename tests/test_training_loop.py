@@ -21,10 +21,13 @@ from dynamite_widget.model.config import ModelConfig
 from dynamite_widget.model.dynamite import build_model
 from dynamite_widget.training import loop as loop_module
 from dynamite_widget.training.augment import AugmentConfig
+from dynamite_widget.training.batches import batches
 from dynamite_widget.training.cli import main
 from dynamite_widget.training.config import OptimiserConfig, TrainConfig
 from dynamite_widget.training.log import read_rows
-from dynamite_widget.training.loop import LoopOptions, Trainer, rate_factor
+from dynamite_widget.training.loop import Trainer
+from dynamite_widget.training.losses import segmentation_loss
+from dynamite_widget.training.options import LoopOptions, rate_factor
 from dynamite_widget.training.recipes import LITE_RECIPE, RECIPES, finetuning, get_recipe
 from dynamite_widget.training.report import write_report
 from dynamite_widget.training.state import MovingAverage, read_checkpoint
@@ -130,7 +133,7 @@ def test_a_time_budget_ends_the_sitting(folder, tmp_path):
 
 def test_steps_without_a_finite_loss_change_nothing(folder, tmp_path, monkeypatch, caplog):
     data = open_data(folder)
-    calls = []
+    calls: list[None] = []
 
     def spoiled(*args, **kwargs):
         calls.append(None)
@@ -139,7 +142,7 @@ def test_steps_without_a_finite_loss_change_nothing(folder, tmp_path, monkeypatc
 
     from dynamite_widget.training import step as step_module
 
-    real = step_module.segmentation_loss
+    real = segmentation_loss
     monkeypatch.setattr(step_module, "segmentation_loss", spoiled)
     trainer, summary = _train(data, tmp_path, replace(RECIPE, samples=8))
     assert summary["skipped"] == 1
@@ -152,6 +155,28 @@ def test_steps_without_a_finite_loss_change_nothing(folder, tmp_path, monkeypatc
     )
     with pytest.raises(DataError, match="2 steps in a row"):
         _train(data, tmp_path / "bad", RECIPE)
+
+
+def test_a_dead_worker_sends_the_run_back_to_its_checkpoint(folder, tmp_path, monkeypatch, caplog):
+    data = open_data(folder)
+    whole, _ = _train(data, tmp_path / "whole")
+    fetched: list[int] = []
+
+    def dying(*args, **kwargs):
+        for batch in batches(*args, **kwargs):
+            fetched.append(batch.numbers[0])
+            if len(fetched) == 6:
+                raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+            yield batch
+
+    monkeypatch.setattr(loop_module, "batches", dying)
+    other, summary = _train(data, tmp_path / "hurt", checkpoint_steps=2)
+    assert fetched == [0, 2, 4, 6, 8, 10, 8, 10, 12, 14]
+    assert "back to the last checkpoint" in caplog.text
+    assert summary["finished"]
+    assert _same(whole.model.state_dict(), other.model.state_dict())
+    rows = read_rows(tmp_path / "hurt" / "log.csv")
+    assert [int(row["step"]) for row in rows] == list(range(1, 9))
 
 
 def test_frozen_parts_do_not_move(folder, tmp_path):

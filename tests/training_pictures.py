@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +27,8 @@ def write_data(folder: Path, pictures: int = 6, size: tuple[int, int] = (72, 96)
     rng = np.random.default_rng(5)
     height, width = size
     y, x = np.mgrid[0:height, 0:width]
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(1, pictures + 1):
         picture = rng.integers(60, 120, (height, width, 3)).astype(np.uint8)
         for _ in range(2 + number % 2):

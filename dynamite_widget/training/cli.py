@@ -202,7 +202,8 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from dynamite_widget.training.data import InstanceDataset, open_dataset, read_annotations
-    from dynamite_widget.training.loop import LoopOptions, Trainer
+    from dynamite_widget.training.loop import Trainer
+    from dynamite_widget.training.options import LoopOptions
     from dynamite_widget.training.pictures import PictureStore
     from dynamite_widget.training.report import write_report
     from dynamite_widget.training.validate import choose_examples

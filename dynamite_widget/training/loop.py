@@ -7,8 +7,6 @@ import json
 import logging
 import math
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,12 @@ from dynamite_widget.errors import CheckpointError, DataError
 from dynamite_widget.model.dynamite import DynaMITe
 from dynamite_widget.training.augment import sample_rng
 from dynamite_widget.training.batches import Batch, batches
-from dynamite_widget.training.config import OptimiserConfig, TrainConfig
+from dynamite_widget.training.config import TrainConfig
 from dynamite_widget.training.data import InstanceDataset
 from dynamite_widget.training.initialise import freeze, parameter_groups, training_mode
 from dynamite_widget.training.interrupt import StopRequest
 from dynamite_widget.training.log import Log
+from dynamite_widget.training.options import LoopOptions, rate_factor
 from dynamite_widget.training.speed import freeze_depthwise, quicken_depthwise
 from dynamite_widget.training.state import (
     FORMAT,
@@ -40,59 +39,6 @@ logger = logging.getLogger(__name__)
 # So many unusable steps in a row, or dead workers in a run, are not bad luck any more.
 _MAX_SKIPPED = 50
 _MAX_RESTARTS = 5
-
-
-@dataclass(frozen=True)
-class LoopOptions:
-    """How a run is watched and kept; nothing here changes what is learned.
-
-    Attributes
-    ----------
-    folder : path
-        Where checkpoints, log, pictures and weights go.
-    resume : bool
-        Go on from the folder's checkpoint (an error if there is none).
-    minutes : float or None
-        Stop after so many minutes in this sitting, with a checkpoint.
-    stop_after : int or None
-        Stop after so many steps in this sitting, with a checkpoint.
-    checkpoint_minutes, validate_minutes : float
-        How often; also at the end. Validation needs examples.
-    checkpoint_steps : int
-        Checkpoint also every so many steps (0 = no).
-    report_steps : int
-        Log a row every so many steps.
-    workers : int
-        Processes that make samples.
-    tensorboard, pictures, progress : bool
-        Write TensorBoard files; write pictures of predictions at validation; show a progress bar.
-    """
-
-    folder: Path
-    resume: bool = False
-    minutes: float | None = None
-    stop_after: int | None = None
-    checkpoint_minutes: float = 5.0
-    validate_minutes: float = 15.0
-    checkpoint_steps: int = 0
-    report_steps: int = 50
-    workers: int = 1
-    tensorboard: bool = False
-    pictures: bool = True
-    progress: bool = True
-
-
-def rate_factor(config: OptimiserConfig, samples_done: float, samples: int) -> float:
-    """Multiplier of the base learning rate after `samples_done` of `samples` planned samples."""
-    if config.warmup_samples and samples_done < config.warmup_samples:
-        return (samples_done + 1.0) / (config.warmup_samples + 1.0)
-    done = samples_done / samples
-    if config.schedule == "step":
-        return float(0.1 ** sum(done >= milestone for milestone in config.milestones))
-    start = config.warmup_samples / samples
-    progress = min(1.0, max(0.0, (done - start) / max(1e-9, 1.0 - start)))
-    half = 0.5 * (1.0 + math.cos(math.pi * progress))
-    return config.final_factor + (1.0 - config.final_factor) * half
 
 
 class Trainer:
@@ -214,20 +160,46 @@ class Trainer:
     # ---- the loop -----------------------------------------------------------------------------
 
     def run(self) -> dict[str, Any]:
-        """Train; return a summary (steps, samples, minutes, skipped, best, finished)."""
+        """Train; return a summary (steps, samples, minutes, skipped, best, finished).
+
+        When a worker dies (killed for memory, say), torch raises wherever the step happens to be;
+        the run then goes back to its last checkpoint and on from there.
+        """
+        started, goal = time.monotonic(), self.config.steps
+        if self.options.stop_after is not None:
+            goal = min(goal, self.step + self.options.stop_after)
+        if not self.options.resume:
+            self.save()
+        for restart in range(_MAX_RESTARTS + 1):
+            try:
+                return self._sitting(started, goal)
+            except RuntimeError as error:
+                alone = self.accelerator.num_processes == 1
+                if "DataLoader worker" not in str(error) or not alone or restart == _MAX_RESTARTS:
+                    raise
+                logger.warning("back to the last checkpoint: %s", error)
+                self._restore()
+        raise AssertionError("unreachable")
+
+    def _sitting(self, started: float, last: int) -> dict[str, Any]:
         config, options, accelerator = self.config, self.options, self.accelerator
         main = accelerator.is_main_process
-        last = config.steps
-        if options.stop_after is not None:
-            last = min(last, self.step + options.stop_after)
         if main:
             options.folder.mkdir(parents=True, exist_ok=True)
             (options.folder / "config.json").write_text(config.to_json(), encoding="utf-8")
         log = Log(options.folder, self.step, tensorboard=options.tensorboard) if main else None
-        started, minutes_before = time.monotonic(), self.minutes
-        clock = {"checkpoint": started, "validate": started, "report": started}
+        began, minutes_before = time.monotonic(), self.minutes
+        clock = {"checkpoint": began, "validate": began, "report": began}
         waiting, since, row = 0.0, self.step, dict[str, Any]()
-        stream = self._stream(last)
+        stream = batches(
+            self.data,
+            config,
+            first=self.step,
+            last=last,
+            workers=options.workers,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
         bar = self._bar(last) if main and options.progress else None
         training_mode(self.model, config.optimiser)
         stop_request = StopRequest()
@@ -240,7 +212,7 @@ class Trainer:
                 result, norm = self._one(batch, measure=report)
                 self.step += 1
                 now = time.monotonic()
-                self.minutes = minutes_before + (now - started) / 60
+                self.minutes = minutes_before + (now - began) / 60
                 over = options.minutes is not None and (now - started) / 60 >= options.minutes
                 stop = self._agree(over or stop_request.asked)
                 row = {}
@@ -271,7 +243,7 @@ class Trainer:
                     break
         finally:
             stop_request.close()
-            stream.close()
+            stream.close()  # type: ignore[attr-defined]
             if bar is not None:
                 bar.close()
             if log is not None:
@@ -285,28 +257,6 @@ class Trainer:
             "best": self.best,
             "finished": self.step >= config.steps,
         }
-
-    def _stream(self, last: int) -> Generator[Batch, None, None]:
-        """Batches of the steps to come; a worker that dies is replaced, at the same sample."""
-        restarts = 0
-        while True:
-            stream = batches(
-                self.data,
-                self.config,
-                first=self.step,
-                last=last,
-                workers=self.options.workers,
-                process=self.accelerator.process_index,
-                processes=self.accelerator.num_processes,
-            )
-            try:
-                yield from stream
-                return
-            except RuntimeError as error:
-                restarts += 1
-                if "worker" not in str(error) or restarts > _MAX_RESTARTS:
-                    raise
-                logger.warning("a worker ended unexpectedly and is started again: %s", error)
 
     def _one(self, batch: Batch, measure: bool) -> tuple[StepResult | None, float]:
         """One optimiser step; a step without a finite loss or gradient changes nothing."""

@@ -115,28 +115,35 @@ def fuse_by_instance(prediction: Prediction, counts: Sequence[int]) -> tuple[Ten
     present : (B, M + 1) bool
         Which channels exist.
     """
-    owners = prediction.channel_instance.cpu().tolist()
-    logits = prediction.logits.float()
+    return _fuse(prediction.logits.float(), prediction.channel_instance, counts)
+
+
+def _fuse(values: Tensor, owners: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """`fuse_by_instance` for (B, C, …) values of any trailing shape."""
     most = max(counts)
     groups: list[list[int]] = []
     present = torch.zeros(len(counts), most + 1, dtype=torch.bool)
-    for row, (owner, count) in enumerate(zip(owners, counts, strict=True)):
+    in_place = values.shape[1] == most + 1
+    for row, (owner, count) in enumerate(zip(owners.tolist(), counts, strict=True)):
         for slot in range(most + 1):
             instance = 0 if slot == most else slot + 1
             group = [c for c, k in enumerate(owner) if k == instance] if instance <= count else []
             present[row, slot] = bool(group)
+            in_place = in_place and group in ([], [slot])
             groups.append(group or [0])
-    widest = max(len(group) for group in groups)
-    # Short groups repeat their first channel; the maximum does not change and its gradient
-    # still arrives at that one channel.
-    index = torch.tensor([group + group[:1] * (widest - len(group)) for group in groups])
-    index = index.view(len(counts), -1, 1, 1).to(logits.device)
-    gathered = logits.gather(1, index.expand(-1, -1, *logits.shape[-2:]))
-    fused = gathered.unflatten(1, (most + 1, widest))
-    fused = fused[:, :, 0] if widest == 1 else fused.max(dim=2).values
-    present = present.to(logits.device)
+    present = present.to(values.device)
+    fused = values
+    if not in_place:
+        widest = max(len(group) for group in groups)
+        # Short groups repeat their first channel; the maximum does not change and its gradient
+        # still arrives at that one channel.
+        index = torch.tensor([group + group[:1] * (widest - len(group)) for group in groups])
+        index = index.view(len(counts), -1, *[1] * (values.ndim - 2)).to(values.device)
+        gathered = values.gather(1, index.expand(-1, -1, *values.shape[2:]))
+        grouped = gathered.unflatten(1, (most + 1, widest))
+        fused = grouped[:, :, 0] if widest == 1 else grouped.max(dim=2).values
     if not bool(present.all()):
-        fused = fused.masked_fill(~present[:, :, None, None], _ABSENT)
+        fused = fused.masked_fill(~present.view(*present.shape, *[1] * (fused.ndim - 2)), _ABSENT)
     return fused, present
 
 
@@ -280,9 +287,14 @@ def _shared_terms(
     terms = []
     for number, prediction in enumerate(predictions):
         is_final = number == len(predictions) - 1
-        fused = final if is_final else fuse_by_instance(prediction, targets.counts)[0]
-        end = points.shape[1] if is_final else min(config.auxiliary_points, points.shape[1])
-        logits = sample_at(fused, points[:, :end], "border")
+        if is_final:
+            end = points.shape[1]
+            logits = sample_at(final, points, "border")
+        else:
+            # Sampling before fusing, as prediction does at full resolution, is also cheaper.
+            end = min(config.auxiliary_points, points.shape[1])
+            sampled = sample_at(prediction.logits.float(), points[:, :end], "border")
+            logits = _fuse(sampled, prediction.channel_instance, targets.counts)[0]
         weight = weights[:, :end]
         mask, dice = mask_and_dice(
             logits[present],
