@@ -72,9 +72,9 @@ def test_yolo_keeps_every_pixel_and_adds_bridges_only(picture):
     again = there_and_back(picture, "yolo-seg")
     assert again is not None
     cutouts = list(picture.cutouts())
-    assert [i.class_name for i in sorted(again.instances, key=lambda i: i.id)].sort() == [
+    assert sorted(i.class_name for i in again.instances) == sorted(
         c.instance.class_name for c in cutouts
-    ].sort()
+    )
     found = [again.mask(i.id) for i in again.instances]
     assert len(found) == len(cutouts)
     for cutout in cutouts:
