@@ -1,6 +1,6 @@
 """Time and memory of exporting many pictures: each format in a process of its own.
 
-Makes sessions files with masks (ellipses, some with holes), then reads and exports them, as
+Makes session files with masks (ellipses, some with holes), then reads and exports them, as
 ``dynamite export`` does.
 """
 
@@ -21,7 +21,8 @@ FORMATS = ("coco", "yolo-seg", "label-png", "npz", "geojson", "labelme", "cvat",
 
 
 def make_sessions(folder: Path, pictures: int, instances: int, height: int, width: int) -> None:
-    from dynamite_widget.export import AnnotatedPicture
+    from dynamite_widget.segmentation import Segmentation
+    from dynamite_widget.session import ClickSession
 
     rng = np.random.default_rng(0)
     ys, xs = np.ogrid[:height, :width]
@@ -34,10 +35,14 @@ def make_sessions(folder: Path, pictures: int, instances: int, height: int, widt
             labels[distance <= 1] = instance
             if instance % 5 == 0:
                 labels[distance <= 0.1] = 0
-        names = {i: f"class {i % 7}" for i in range(1, instances + 1)}
-        picture = AnnotatedPicture.from_label_map(labels, names, f"{number:05}.jpg")
-        session = picture.to_session()
-        (folder / f"{number:05}.json").write_text(session.to_json())
+        session = ClickSession(height, width, image_name=f"{number:05}.jpg")
+        for instance in range(1, instances + 1):
+            found = np.argwhere(labels == instance)
+            y, x = found[len(found) // 2] if len(found) else (0, instance)
+            session.click(int(x), int(y), "new", class_name=f"class {instance % 7}")
+        ids = range(1, instances + 1)
+        session.keep_masks(Segmentation.from_label_map(labels, ids))
+        session.save(folder / f"{number:05}.json")
 
 
 def measure(sessions: Path, name: str, polygons: bool) -> dict[str, float]:
