@@ -92,7 +92,7 @@ test-fast: $(VENV)/.stamp-dev $(BUNDLE)
 	$(call pytest,fast,-m "not slow and not browser" -n $(WORKERS) --maxprocesses 4 --dist loadfile)
 
 test-slow: $(VENV)/.stamp-dev $(BUNDLE)
-	$(call pytest,slow,-m "slow and not browser" --durations 10 --timeout 900)
+	$(call pytest,slow,-m "slow and not browser" --durations 10 --timeout 1200)
 
 test-notebooks: $(VENV)/.stamp-dev $(BUNDLE)
 ifneq ($(wildcard notebooks/*.ipynb),)
