@@ -66,7 +66,16 @@ class View:
         """Wait until a JavaScript condition on ``root`` (and ``argument``) holds."""
         self.page.wait_for_function(
             f"""([index, argument]) => {{
-              const root = document.querySelectorAll('.dmw-root')[index];
+              const found = Array.from(document.querySelectorAll('.dmw-root'));
+              const look = (tree) => {{  // marimo puts widgets into shadow trees
+                for (const node of tree.querySelectorAll('*')) {{
+                  if (!node.shadowRoot) continue;
+                  found.push(...node.shadowRoot.querySelectorAll('.dmw-root'));
+                  look(node.shadowRoot);
+                }}
+              }};
+              if (!found.length) look(document);
+              const root = found[index];
               return !!root && ({condition});
             }}""",
             arg=[self.index, argument],
