@@ -29,7 +29,7 @@ def make_sessions(folder: Path, pictures: int, instances: int, height: int, widt
     for number in range(pictures):
         labels = np.zeros((height, width), np.uint16)
         for instance in range(1, instances + 1):
-            y, x = rng.integers(0, height), rng.integers(0, width)
+            y, x = int(rng.integers(0, height)), int(rng.integers(0, width))
             b, a = rng.integers(10, height // 5), rng.integers(10, width // 5)
             distance = ((ys - y) / b) ** 2 + ((xs - x) / a) ** 2
             labels[distance <= 1] = instance
