@@ -93,7 +93,7 @@ def measure(
     for number in range(clicks):
         x, y = places[number % len(places)]
         # Beside the marker that is there already; further out each time around.
-        offset = 30 + 12 * (number // len(places))
+        offset = 30 + 40 * (number // len(places))
         click_and_wait(view, x + offset, y + offset // 2, number + 1)
     return [split(detail) for detail in lab.page.evaluate("() => window.times")]
 

@@ -27,6 +27,9 @@ w.click(235, 170, instance="new", class_name="cat")
 w.click_background(425, 120)
 w.click(172, 113, instance="new", class_name="eye")
 w.click(321, 137, instance="new", class_name="eye")
+w.click(360, 140, instance=1)  # corrections: beside the eye is cat, above the pupil is eye
+w.click(165, 95, instance=2)
+w.click_background(400, 285)
 w.wait(120)
 """
 COINS = """w = DynaMITeWidget("images/coins.jpg", classes=["coin"]{model})
@@ -57,7 +60,7 @@ def take(lab: Lab, path: Path) -> None:
     last = lab.page.locator(".dmw-root").last.bounding_box()
     assert first is not None
     assert last is not None
-    margin = 14
+    margin = 8
     lab.page.screenshot(
         path=path,
         type="jpeg",
