@@ -69,20 +69,15 @@ def test_key_sets_in_both_directions(preset):
     entries = parity.reference_entries(parity.PRESETS[preset])
     exported = to_reference(model)
     assert set(exported) == set(entries)
+    names = reference_keys(model)
+    trainable = {names[ours]: p.requires_grad for ours, p in model.named_parameters()}
     for key, (shape, dtype, kind) in entries.items():
-        value = exported[key]
-        assert tuple(value.shape) == shape, key
-        assert str(value.dtype) == f"torch.{dtype}", key
-        trainable = {
-            reference: model.get_parameter(ours).requires_grad
-            for ours, reference in reference_keys(model).items()
-            if reference == key and ours in dict(model.named_parameters())
-        }
-        assert trainable == ({} if kind == "buffer" else {key: kind == "param"}), key
+        assert tuple(exported[key].shape) == shape, key
+        assert str(exported[key].dtype) == f"torch.{dtype}", key
+        assert trainable.get(key) == {"param": True, "frozen_param": False, "buffer": None}[kind]
 
-    names = set(reference_keys(model))
     imported = from_reference(model, exported)
-    assert set(imported) == names == set(model.state_dict())
+    assert set(imported) == set(names) == set(model.state_dict())
     assert fitting_presets(exported) == [preset] == fitting_presets(model.state_dict())
 
 
