@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from browser.lab import Lab
 from browser.view import View
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, BrowserContext, Playwright
 
 RESULTS = Path(__file__).parents[2] / "build" / "test-results" / "browser"
 
@@ -36,19 +35,11 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def browser(chromium: str) -> Iterator[Browser]:
+def browser(chromium: str, playwright_driver: Playwright) -> Iterator[Browser]:
     """A headless Chromium for all tests."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        message = "playwright is not installed (pip install dynamite-widget[test])"
-        if os.environ.get("DYNAMITE_REQUIRE_BROWSER") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
-        yield started
-        started.close()
+    started = playwright_driver.chromium.launch(executable_path=chromium, args=OPTIONS)
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")
