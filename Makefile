@@ -104,7 +104,12 @@ ifneq ($(wildcard tests/browser/test_*.py),)
 	@chromium=$$(.ci/find-browser --install) || true; \
 	if [ -z "$$chromium" ] && [ "$$DYNAMITE_REQUIRE_BROWSER" = 1 ]; then exit 1; fi; \
 	if [ -n "$$chromium" ]; then echo "Browser: $$chromium"; fi
-	$(call pytest,browser,-m browser --durations 5)
+	@# A browser on a busy machine may miss a moment: what failed gets one more chance, alone.
+	@printf '\n=== browser tests ===\n'; mkdir -p $(RESULTS); set -o pipefail; \
+	$(PY) -m pytest -m browser --durations 5 2>&1 | tee $(RESULTS)/browser.log || { \
+		printf '\n=== browser tests that failed, once more ===\n'; \
+		$(PY) -m pytest -m browser --last-failed --last-failed-no-failures none 2>&1 \
+			| tee $(RESULTS)/browser.log; }
 endif
 
 clean-results:

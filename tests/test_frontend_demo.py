@@ -228,6 +228,9 @@ def test_coordinates_are_exact_when_zoomed(demo: Callable[..., Demo]) -> None:
     assert view.page.get_attribute(".dmw-root", "data-view") != before
     assert len(view.clicks()) == 3
     view.press("0")
+    view.page.wait_for_function(
+        "Number(document.querySelector('.dmw-root').dataset.view.split(' ')[0]) < 1"
+    )
     view.click((20, 780))
     assert view.clicks()[-1][:2] == (20, 780)
 
