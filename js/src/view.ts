@@ -181,6 +181,7 @@ export class View {
       ...OBSERVED.map((name): [string, () => void] => [`change:${name}`, traits]),
       ["change:image_info", picture],
       ["msg:custom", message],
+      ["comm_live_update", () => this.#connectionChanged()],
     ];
     for (const [name, handler] of handlers) model.on(name, handler as () => void);
     this.signal.addEventListener(
@@ -196,9 +197,18 @@ export class View {
 
   #fallBackToSnapshot(): void {
     if (this.#store.imageVersion >= 0 || !this.#store.snapshot) return;
+    this.#freeze("This is a saved result.");
+  }
+
+  #freeze(why: string): void {
     this.#store.set({ readOnly: true });
-    const text = "This is a saved result. Run the cell to go on editing.";
-    this.#notices.show("saved", text, "note");
+    this.#notices.show("saved", `${why} Run the cell to go on editing.`, "note");
+  }
+
+  /** Jupyter says that the kernel of this model has gone (restarted, shut down), or is back. */
+  #connectionChanged(): void {
+    if (this.#store.live) this.#freeze("The kernel is gone.");
+    else void this.#link.ready();
   }
 
   #pictureShown(): void {

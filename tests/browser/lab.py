@@ -149,6 +149,11 @@ class Lab:
             )
         )
 
+    def restart_kernel(self) -> None:
+        """Restart the kernel without asking, and wait for the new one."""
+        self.page.evaluate(f"() => {_PANEL}.sessionContext.restartKernel()")
+        self.wait_ready()
+
     def start(self, code: str) -> None:
         """Run code in the kernel without waiting for it."""
         self.page.evaluate(

@@ -64,3 +64,22 @@ def test_new_picture_replaces_the_old_one(bench: Lab) -> None:
     view.wait_overlay(300, 300, visible=False)
     view.click(300, 120).wait_overlay(300, 120, visible=True).wait_acknowledged()
     assert bench.value("w.masks.shape") == [1, 400, 600]
+
+
+def test_restarted_kernel_is_told(lab: Lab) -> None:
+    lab.write("restart.ipynb", ["from dynamite_widget import DynaMITeWidget\n" + CELL])
+    lab.open("restart.ipynb")
+    lab.run_all()
+    view = lab.view()
+    view.click(*CAT).wait_overlay(*CAT, visible=True).wait_acknowledged()
+
+    lab.restart_kernel()
+
+    view.wait_text("The kernel is gone. Run the cell")
+    sent = view.data("seq")
+    view.click(*LOW)
+    assert view.data("seq") == sent, "a click that nobody will ever receive is not taken"
+    assert view.overlay(*CAT).alpha > 40  # what was there stays to be seen
+
+    lab.run_all()
+    lab.view().click(*LOW).wait_overlay(*LOW, visible=True)
