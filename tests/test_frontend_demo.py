@@ -87,9 +87,17 @@ class Demo:
         self.page.locator(".dmw-front").first.focus()
         for key in keys:
             self.page.keyboard.press(key)
+        self.drawn()
+
+    def drawn(self) -> None:
+        """Wait until the view has drawn (and written its attributes) after the last event."""
+        self.page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
 
     def settled(self) -> None:
         """Wait until everything is answered and painted."""
+        self.drawn()
         self.page.wait_for_function(
             """() => {
               const root = document.querySelector('.dmw-root').dataset;

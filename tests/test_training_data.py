@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from training_pictures import encoded_mask, open_data, write_data
 
+from dynamite_widget.coco_format import decode_segment
 from dynamite_widget.errors import DataError
 from dynamite_widget.training.data import (
     InstanceDataset,
     combine,
-    decode_segment,
     open_dataset,
     read_annotations,
 )

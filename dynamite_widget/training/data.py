@@ -7,12 +7,9 @@ A data set hands out RGB pictures and integer label maps; what is done to them i
 from __future__ import annotations
 
 import fnmatch
-import gzip
-import json
 import logging
-import warnings
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +18,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dynamite_widget.coco_format import (
+    decode_segment,
+    picture_name,
+    read_coco_file,
+    read_segment,
+)
 from dynamite_widget.errors import DataError
 from dynamite_widget.training.pictures import PictureStore
 
@@ -84,66 +87,6 @@ class _Problems:
             )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        content = json.loads(raw)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise DataError(f"cannot read annotation file {str(path)!r}: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected a JSON object with 'images' and 'annotations'")
-    for key in ("images", "annotations"):
-        if not isinstance(content.get(key), list):
-            raise DataError(f"{path}: no list {key!r}; this is not a COCO-format file")
-    return content
-
-
-def _file_name(image: Mapping[str, Any]) -> str:
-    """Return the picture's name; LVIS gives only a URL whose last two parts are folder and file."""
-    if image.get("file_name"):
-        return str(image["file_name"])
-    if image.get("coco_url"):
-        return "/".join(str(image["coco_url"]).split("/")[-2:])
-    raise KeyError("file_name")
-
-
-def _segment(annotation: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
-    """Return the compressed RLE of an annotation (polygons, raw or compressed RLE)."""
-    from pycocotools import mask as rle
-
-    shape = annotation["segmentation"]
-    if isinstance(shape, list):
-        polygons = [np.asarray(p, float).ravel().tolist() for p in shape if np.asarray(p).size >= 6]
-        if not polygons:
-            raise ValueError("polygon with fewer than 3 points")
-        return rle.merge(rle.frPyObjects(polygons, height, width))
-    if not isinstance(shape, dict) or "counts" not in shape:
-        raise ValueError("segmentation is neither polygons nor RLE")
-    if [int(v) for v in shape.get("size", (height, width))] != [height, width]:
-        raise ValueError(f"RLE of size {shape['size']} in a picture of {[height, width]}")
-    if isinstance(shape["counts"], list):
-        if sum(shape["counts"]) != height * width:
-            raise ValueError("RLE counts do not add up to the picture")
-        return rle.frPyObjects({"counts": shape["counts"], "size": [height, width]}, height, width)
-    counts = shape["counts"]
-    return {
-        "size": [height, width],
-        "counts": counts.encode("ascii") if isinstance(counts, str) else counts,
-    }
-
-
-def decode_segment(segment: dict[str, Any]) -> NDArray[np.uint8]:
-    """Decode a compressed RLE to an (H, W) uint8 mask of zeros and ones."""
-    from pycocotools import mask as rle
-
-    with warnings.catch_warnings():
-        # its compiled part predates numpy 2; the value is right
-        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        return np.asarray(rle.decode(segment), np.uint8)
-
-
 def read_annotations(
     path: str | Path,
     *,
@@ -175,12 +118,12 @@ def read_annotations(
     from pycocotools import mask as rle
 
     path = Path(path)
-    content = _read_json(path)
+    content = read_coco_file(path)
     problems = _Problems(path, on_problem)
     images: dict[Any, tuple[str, str, int, int]] = {}
     for number, image in enumerate(content["images"]):
         try:
-            name = _file_name(image)
+            name = picture_name(image)
             source = str(image.get("source") or "")
             images[image["id"]] = (name, source, int(image["height"]), int(image["width"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -195,7 +138,7 @@ def read_annotations(
             if key not in images:
                 problems.add(f"annotation {label} belongs to unknown picture {key!r}")
                 continue
-            segment = _segment(annotation, images[key][2], images[key][3])
+            segment = read_segment(annotation, images[key][2], images[key][3])
             area = int(rle.area(segment))
             if area == 0:
                 problems.add(f"annotation {label} of {images[key][0]!r} has an empty mask")

@@ -11,7 +11,7 @@ import nbformat
 from browser.view import CAT_SIZE, View
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import BrowserContext, Page, WebError
 
 TIMEOUT_MS = 120_000
 
@@ -71,8 +71,15 @@ class Lab:
         self.root = root
         self.problems: list[str] = []
         context.set_default_timeout(TIMEOUT_MS)
-        context.on("weberror", lambda error: self.problems.append(f"uncaught: {error.error}"))
+        context.on("weberror", self._note)
         self.page: Page = context.new_page()
+
+    def _note(self, error: WebError) -> None:
+        """Keep an uncaught error, unless it is wholly one of JupyterLab's or Notebook's own."""
+        stack = error.error.stack or str(error.error)
+        own = "/static/lab/" in stack or "/static/notebook/" in stack
+        if not own or "blob:" in stack or "/extensions/" in stack:
+            self.problems.append(stack)
 
     # -- the notebook --------------------------------------------------------------------------
 

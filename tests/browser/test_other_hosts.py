@@ -53,8 +53,7 @@ def test_notebook_7(
         view = page.view()
         view.click(*CAT).wait_overlay(*CAT, visible=True).wait_acknowledged()
         assert page.value(f"bool(w.masks[0][{CAT[1]}, {CAT[0]}])")
-        # Notebook 7.6 throws once by itself while it starts.
-        assert [p for p in page.problems if "'schema'" not in p] == []
+        assert page.problems == []
         page.close()
 
 

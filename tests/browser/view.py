@@ -92,6 +92,10 @@ class View:
 
     def wait_acknowledged(self) -> View:
         """Wait until the kernel has answered all that this view sent."""
+        # The attributes are written when the view draws, in the frame after an event.
+        self.page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
         return self.wait_for("root.dataset.seq === root.dataset.acked")
 
     # -- pointing ------------------------------------------------------------------------------

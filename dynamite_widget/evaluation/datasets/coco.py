@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...coco_format import decode_segment, picture_name, read_coco_file, read_segment
 from ...errors import DataError
-from ...training.data import _file_name, _read_json, _segment
 from ...training.pictures import PictureStore
 from ..samples import Sample, make_sample
 from .base import Entry, EvaluationDataset, need
@@ -57,7 +56,7 @@ def open_coco(
     """
     path = need(Path(annotations), "an annotation file", how_to_get)
     folder = need(Path(pictures) if pictures is not None else path.parent, "pictures", how_to_get)
-    content = _read_json(path)
+    content = read_coco_file(path)
     classes = {entry["id"]: str(entry["name"]) for entry in content.get("categories", [])}
     by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for annotation in content["annotations"]:
@@ -70,7 +69,7 @@ def open_coco(
         found = by_image.get(image["id"])
         if not found:
             continue
-        file_name = _file_name(image)
+        file_name = picture_name(image)
         if file_name not in store:
             missing.append(file_name)
             continue
@@ -104,7 +103,8 @@ def _read(
     masks = []
     for annotation in annotations:
         try:
-            masks.append(_mask(annotation, height, width))
+            segment = read_segment(annotation, height, width)
+            masks.append(decode_segment(segment).astype(bool))
         except (KeyError, TypeError, ValueError) as error:
             label = annotation.get("id", "without id")
             raise DataError(f"annotation {label} of {file_name!r} is unusable: {error}") from error
@@ -116,16 +116,6 @@ def _read(
         source_ids=[annotation.get("id") for annotation in annotations],
         source=str(image.get("source") or ""),
     )
-
-
-def _mask(annotation: dict[str, Any], height: int, width: int) -> NDArray[np.bool_]:
-    from pycocotools import mask as rle
-
-    with warnings.catch_warnings():
-        # pycocotools' own array class does not know numpy 2's copy keyword
-        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        decoded = rle.decode(_segment(annotation, height, width))
-    return np.asarray(decoded, dtype=bool)
 
 
 def _class_name(annotation: dict[str, Any], classes: dict[Any, str]) -> str:
