@@ -41,7 +41,7 @@ def read_names(path: Path) -> list[str]:
     ExportError
         If the file has none.
     """
-    # Through import_module: yaml comes with timm and has no type information.
+    # Through import_module: yaml has no type information.
     yaml: Any = importlib.import_module("yaml")
     try:
         content = yaml.safe_load(read_bytes(path))

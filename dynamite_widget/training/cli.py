@@ -243,7 +243,26 @@ def run(args: argparse.Namespace) -> int:
     if trainer.accelerator.is_main_process:
         path = write_report(options.folder, summary)
         logger.info("report: %s", path)
+        # Validation writes weights of its own; without it these are the ones.
+        weights = options.folder / ("best.safetensors" if examples else "last.safetensors")
+        if not examples:
+            _save_weights(trainer, weights)
+        logger.info("weights: %s (load_model(%r, checkpoint=…))", weights, recipe.preset)
     return 0
+
+
+def _save_weights(trainer: Any, path: Path) -> None:
+    """Write the weights to publish (the moving average where there is one) of a finished run."""
+    import dataclasses
+
+    from dynamite_widget.model.weights_file import save_checkpoint
+
+    trainer.model.load_state_dict(trainer.weights())
+    facts = {
+        "samples": trainer.step * trainer.config.batch_size,
+        "recipe": dataclasses.asdict(trainer.config),
+    }
+    save_checkpoint(trainer.model, path, facts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

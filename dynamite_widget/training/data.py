@@ -236,7 +236,10 @@ class InstanceDataset:
             logger.warning("%d pictures are missing, first %r", len(missing), missing[0])
         self.pictures = [p for p in pictures if p.file_name in store]
         if not self.pictures:
-            raise DataError(f"none of the {len(pictures)} annotated pictures was found")
+            raise DataError(
+                f"none of the {len(pictures)} annotated pictures was found, first "
+                f"{pictures[0].file_name if pictures else None!r}; say where they are (--images)"
+            )
         self.store = store
         self._maps: dict[int, tuple[bytes, str]] = {}
         self.probabilities = self._balance(tuple(source_weights))
