@@ -237,10 +237,11 @@ class AnnotationController:
         session: ClickSession | None = None,
         name: str | None = None,
         classes: Iterable[str] | None = None,
-    ) -> None:
-        """Show another picture, with its session or a new one; the old session is dropped.
+    ) -> ClickSession:
+        """Show another picture, with its session or a new one, and return the old session.
 
-        `classes` defaults to those of the old session.
+        No edit can come between what is returned and the new picture. `classes` defaults to those
+        of the old session.
         """
         with self._lock:
             version = self._picture.version + 1
@@ -249,9 +250,13 @@ class AnnotationController:
             self._check_open()
             names = self._session.state.classes if classes is None else classes
             new_session = self._session_for(picture, session, names, check_image=True)
+            old = self._session
+            # The network stays; one that was given with the session has made no mask here.
+            new_session.checkpoint_hash = old.checkpoint_hash or new_session.checkpoint_hash
             self._picture, self._session = picture, new_session
             state = self._changed()
         self._emit("changed", state)
+        return old
 
     def load_session(
         self,

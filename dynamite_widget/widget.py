@@ -23,6 +23,7 @@ import traitlets as t
 
 from . import embed_html, messages, snapshot
 from .controller import AnnotationController, View
+from .embedding_cache import EmbeddingCache
 from .errors import DynaMITeError, SessionError
 from .front_end import FrontEnd
 from .inference import Result, Status, describe
@@ -85,6 +86,8 @@ class DynaMITeWidget(ResultsAPI, anywidget.AnyWidget):
         Show what a click would do under the pointer; by default only on an accelerator.
     display_long_side_px : int
         Larger pictures are displayed from a reduced copy; clicks keep full-resolution coordinates.
+    cache : EmbeddingCache, optional
+        Where embeddings are kept; by default one cache for all widgets.
     layout : ipywidgets.Layout or dict, optional
         As for every widget.
 
@@ -138,6 +141,7 @@ class DynaMITeWidget(ResultsAPI, anywidget.AnyWidget):
         name: str | None = None,
         hover_preview: bool | None = None,
         display_long_side_px: int = 2048,
+        cache: EmbeddingCache | None = None,
         layout: Any = None,
         **unknown: Any,
     ) -> None:
@@ -162,6 +166,7 @@ class DynaMITeWidget(ResultsAPI, anywidget.AnyWidget):
             session=None if session is None else read_session(session),
             classes=classes,
             name=name,
+            cache=cache,
             display_long_side_px=display_long_side_px,
         )
         self._controller = controller

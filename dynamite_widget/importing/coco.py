@@ -30,7 +30,11 @@ def read(path: Path, images: Path | None) -> AnnotationSet:
     ExportError
         If it is no COCO file.
     """
-    content = load_json(path)
+    return from_content(load_json(path), path)
+
+
+def from_content(content: Any, path: Path) -> AnnotationSet:
+    """Read what a file holds, or a part of it; `path` is for messages. See `read`."""
     if not isinstance(content, Mapping) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations")
     ):
