@@ -200,6 +200,29 @@ def test_supervision_reads_coco_and_yolo(three_pictures, tmp_path):
                     assert not (full & ~mask).any()
 
 
+def test_datumaro_reads_coco(three_pictures, tmp_path):
+    """Datumaro wants older pandas and OpenCV than ours: skipped where it is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        datumaro = pytest.importorskip("datumaro", exc_type=ImportError)
+        for picture in three_pictures:
+            with_image(picture, tmp_path / "images" / "default")
+        export(three_pictures, tmp_path / "annotations" / "instances_default.json")
+        dataset = datumaro.Dataset.import_from(str(tmp_path), "coco_instances")
+        labels = dataset.categories()[datumaro.AnnotationType.label]
+        assert [label.name for label in labels] == list(CLASSES)
+        assert len(dataset) == len(three_pictures)
+        for item in dataset:
+            picture = three_pictures[f"{item.id}.png"]
+            masks = [a for a in item.annotations if a.type == datumaro.AnnotationType.mask]
+            found = {(labels[m.label].name, m.image.astype(bool).tobytes()) for m in masks}
+            expected = {
+                (c.instance.class_name, c.full(picture.height, picture.width).tobytes())
+                for c in picture.cutouts()
+            }
+            assert found == expected
+
+
 def test_geojson_is_valid_and_turns_the_right_way(three_pictures, tmp_path):
     shapely = pytest.importorskip("shapely")
     picture = three_pictures[1]
