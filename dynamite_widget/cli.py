@@ -37,6 +37,11 @@ COMMANDS = {
     ),
     "train": Command("dynamite_widget.training.cli", "train a network", extra="train"),
     "evaluate": Command("dynamite_widget.evaluation.cli", "measure a network with robot clicks"),
+    "ablate": Command(
+        "dynamite_widget.evaluation.ablate_cli",
+        "train the network's switches briefly and compare them",
+        extra="train",
+    ),
     "export": Command("dynamite_widget.export.cli", "write saved sessions in other formats"),
     "import": Command("dynamite_widget.importing.cli", "make sessions of other tools' annotations"),
     "info": Command("dynamite_widget.info", "show versions, devices, weights and folders"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .arguments import fraction, positive, threshold
 from .datasets import DATASETS
 from .report import format_summary, write_report
 from .runner import RunSettings, record_files, run_evaluation
@@ -45,10 +46,10 @@ def add_parser(subparsers: Any) -> None:
         choices=("grabcut", "watershed", "random-walker", "disc"),
         help="measure a classical method instead of a network",
     )
-    what.add_argument("--limit", type=_positive, metavar="N", help="only N pictures, spread evenly")
+    what.add_argument("--limit", type=positive, metavar="N", help="only N pictures, spread evenly")
     what.add_argument(
         "--min-area",
-        type=_fraction,
+        type=fraction,
         default=0.0,
         metavar="F",
         help="objects below this fraction of their picture become background (default: 0)",
@@ -56,13 +57,13 @@ def add_parser(subparsers: Any) -> None:
     rules = parser.add_argument_group("rules")
     rules.add_argument(
         "--iou",
-        type=_threshold,
+        type=threshold,
         metavar="F",
         help="an object is done at this IoU (default: 0.90 for noc, 0.85 for mist)",
     )
     rules.add_argument(
         "--budget",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="clicks per object (default: 20 for noc; 10 for mist, shared by the picture)",
     )
@@ -71,7 +72,7 @@ def add_parser(subparsers: Any) -> None:
     )
     rules.add_argument(
         "--min-clicks",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="noc: place at least N clicks, so that IoU@N is not cut short (default: 1)",
@@ -90,8 +91,8 @@ def add_parser(subparsers: Any) -> None:
         help="the published behaviour in degenerate cases, and one random stream for all pictures",
     )
     how = parser.add_argument_group("how")
-    how.add_argument("--workers", type=_positive, default=1, help="processes (default: 1)")
-    how.add_argument("--threads", type=_positive, help="CPU threads per process")
+    how.add_argument("--workers", type=positive, default=1, help="processes (default: 1)")
+    how.add_argument("--threads", type=positive, help="CPU threads per process")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     how.add_argument(
         "--compare",
@@ -183,26 +184,3 @@ def _on_own_device(settings: RunSettings) -> RunSettings:
     from accelerate import PartialState
 
     return replace(settings, device=str(PartialState().device))
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be in 0 … 1, got {text}")
-    return value
-
-
-def _threshold(text: str) -> float:
-    value = float(text)
-    if value > 1:
-        value /= 100  # 85 is how the literature writes 0.85
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"must be in 0 … 1, got {text}")
-    return value

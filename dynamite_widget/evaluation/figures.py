@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ def _svg(figure: Figure, text: str) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     return f'<figure role="img" aria-label="{escape(text)}">{svg}</figure>'
 
 
@@ -169,6 +170,23 @@ def plot_runtime(rows: Sequence[Mapping[str, Any]]) -> str:
     memory.set_ylabel("memory, MiB", color=COLOURS[1])
     memory.set_ylim(bottom=0)
     return _svg(figure, "Runtime and memory over the number of clicks")
+
+
+def plot_ablation(rows: Sequence[tuple[str, Sequence[float]]]) -> str:
+    """Plot the clicks per object of each variant: repeats as dots, their mean as a line."""
+    figure, axes = _figure(height=0.9 + 0.4 * len(rows))
+    for place, (_, values) in enumerate(rows):
+        colour = COLOURS[0] if place == 0 else COLOURS[1]
+        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.6, markersize=6)
+        mean = float(np.mean(values))
+        axes.plot([mean, mean], [place - 0.3, place + 0.3], color=colour, linewidth=2)
+    if rows:
+        axes.axvline(float(np.mean(rows[0][1])), color=COLOURS[0], linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("NCI: clicks per object (fewer is better)")
+    axes.grid(axis="x", alpha=0.3)
+    return _svg(figure, "Clicks per object of each variant")
 
 
 def draw_extremes(

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from html import escape
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import figures
+from .page import note, number, page, plain, table
 from .published import (
     PUBLISHED_ABLATION,
     PUBLISHED_MIST,
@@ -27,19 +27,6 @@ logger = logging.getLogger(__name__)
 
 MAX_CLASSES = 30
 """Rows of the table of classes; report.json has all."""
-
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem;
-       color: #1b1b1b; background: #fff; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .5rem; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-tr.published td { color: #555; } tr.measured td { font-weight: 600; }
-.note { color: #555; font-size: .9rem; } .scroll { overflow-x: auto; }
-img { max-width: 100%; height: auto; } figure { margin: .8rem 0; }
-figcaption { color: #555; font-size: .9rem; } code { background: #f3f3f3; padding: .1rem .25rem; }
-"""
 
 
 def write_report(
@@ -82,14 +69,14 @@ def write_report(
 
         image = open_run_data(result.settings)[0].image
         content["runtime"] = [asdict(row) for row in measure_runtime(predictor, image)]
-    write_atomically(out / "report.json", json.dumps(_plain(content), indent=2) + "\n")
+    write_atomically(out / "report.json", json.dumps(plain(content), indent=2) + "\n")
     write_atomically(out / "samples.csv", _csv(result.records))
     drawn: list[tuple[str, str]] = []
     if predictor is not None and pictures:
         drawn = figures.draw_extremes(result, predictor, count=pictures)
-    page = out / "index.html"
-    write_atomically(page, _page(result, content, others, drawn))
-    return page
+    target = out / "index.html"
+    write_atomically(target, _page(result, content, others, drawn))
+    return target
 
 
 def format_summary(result: RunResult) -> str:
@@ -104,7 +91,7 @@ def format_summary(result: RunResult) -> str:
     if len(summary.get("sources", {})) > 1:
         rows["by source"] = summary["mean over sources"]
     for title, row in rows.items():
-        cells = [_number(row.get(name)) for name in names]
+        cells = [number(row.get(name)) for name in names]
         lines.append(" ".join(f"{cell:>10}" for cell in [title, *cells]))
     if result.errors:
         lines.append(f"skipped pictures: {len(result.errors)}")
@@ -119,14 +106,6 @@ def _columns(protocol: str, summary: Mapping[str, Any]) -> list[str]:
     return ["samples", *names]
 
 
-def _number(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return str(value)
-
-
 def _read_other(folder: Path) -> dict[str, Any]:
     from ..errors import DataError
 
@@ -136,17 +115,6 @@ def _read_other(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"no report to compare with at {str(path)!r}: {error}") from error
     return content
-
-
-def _plain(value: Any) -> Any:
-    """Replace NaN, which JSON has not, by None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _csv(records: Sequence[Mapping[str, Any]]) -> str:
@@ -171,18 +139,6 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _table(header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(
-        f'<tr class="{kind}">' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
-        for kind, cells in rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
-        "</table></div>"
-    )
-
-
 def _page(
     result: RunResult,
     content: Mapping[str, Any],
@@ -198,21 +154,21 @@ def _page(
     measured = [
         (
             _kind(o),
-            [f"{o['name']} ({o['dataset']})", *(_number(o["summary"].get(n)) for n in names)],
+            [f"{o['name']} ({o['dataset']})", *(number(o["summary"].get(n)) for n in names)],
         )
         for o in same
     ]
     means = [
-        ("", [f"{o['name']}, mean over sources", *(_number(mean.get(n)) for n in names)])
+        ("", [f"{o['name']}, mean over sources", *(number(mean.get(n)) for n in names)])
         for o in same
         if len(o["summary"].get("sources") or {}) > 1
         and (mean := o["summary"].get("mean over sources"))
     ]
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="note">{escape(_rules(result))}</p>',
+        note(_rules(result)),
         "<h2>Measured</h2>",
-        _table(["measured", *names], [*measured, *means]),
+        table(["measured", *names], [*measured, *means]),
         *_intervals(summary),
         *_figures(result, content, same),
         *_breakdowns(summary, names),
@@ -225,10 +181,7 @@ def _page(
         *_published(settings.protocol, result, summary),
         *_errors(result),
     ]
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
+    return page(title, parts)
 
 
 def _intervals(summary: Mapping[str, Any]) -> list[str]:
@@ -238,7 +191,7 @@ def _intervals(summary: Mapping[str, Any]) -> list[str]:
         if name.endswith(" interval")
     ]
     text = f"95 % bootstrap intervals of this run's means: {'; '.join(told)}."
-    return [f'<p class="note">{escape(text)}</p>']
+    return [note(text)]
 
 
 def _kind(content: Mapping[str, Any]) -> str:
@@ -280,7 +233,7 @@ def _figures(
     )
     if content.get("runtime"):
         parts += [figures.plot_runtime(content["runtime"])]
-        parts.append(f'<p class="note">published: {escape("; ".join(PUBLISHED_RUNTIME))}</p>')
+        parts.append(note(f"published: {'; '.join(PUBLISHED_RUNTIME)}"))
     return parts
 
 
@@ -300,25 +253,25 @@ def _breakdowns(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
                 title = f"Class (the {MAX_CLASSES} most frequent of {len(groups)})"
             groups = {name: groups[name] for name in frequent}
         rows = [
-            ("", [group, *(_number(row.get(n)) for n in names)]) for group, row in groups.items()
+            ("", [group, *(number(row.get(n)) for n in names)]) for group, row in groups.items()
         ]
         if field == "sources":
             mean = summary["mean over sources"]
-            rows.append(("measured", ["mean over sources", *(_number(mean.get(n)) for n in names)]))
-        parts += [f"<h2>By {escape(title.lower())}</h2>", _table([title, *names], rows)]
+            rows.append(("measured", ["mean over sources", *(number(mean.get(n)) for n in names)]))
+        parts += [f"<h2>By {escape(title.lower())}</h2>", table([title, *names], rows)]
     return parts
 
 
 def _published(protocol: str, result: RunResult, summary: Mapping[str, Any]) -> list[str]:
-    table = PUBLISHED_NOC if protocol == "noc" else PUBLISHED_MIST
-    known = any(row.dataset == result.dataset for row in table)
-    note = (
+    known_rows = PUBLISHED_NOC if protocol == "noc" else PUBLISHED_MIST
+    known = any(row.dataset == result.dataset for row in known_rows)
+    remark = (
         "Published numbers, none of them measured here."
         if known
         else f"Published numbers, none of them measured here, and none on {result.dataset!r}: they "
         "show the range of the literature, not a comparison."
     )
-    parts = ["<h2>Published</h2>", f'<p class="note">{escape(note)}</p>']
+    parts = ["<h2>Published</h2>", note(remark)]
     if protocol == "noc":
         rows = [
             (
@@ -326,8 +279,8 @@ def _published(protocol: str, result: RunResult, summary: Mapping[str, Any]) -> 
                 [
                     f"{r.method} {r.backbone}",
                     r.dataset,
-                    _number(r.noc85),
-                    _number(r.noc90),
+                    number(r.noc85),
+                    number(r.noc90),
                     r.source,
                 ],
             )
@@ -335,9 +288,9 @@ def _published(protocol: str, result: RunResult, summary: Mapping[str, Any]) -> 
             if not known or r.dataset == result.dataset
         ]
         own = [f"{result.settings.name} (measured)", result.dataset]
-        own += [_number(summary.get("NoC@85")), _number(summary.get("NoC@90")), "this run"]
+        own += [number(summary.get("NoC@85")), number(summary.get("NoC@90")), "this run"]
         header = ["method", "data set", "NoC@85", "NoC@90", "published in"]
-        return [*parts, _table(header, [("measured", own), *rows])]
+        return [*parts, table(header, [("measured", own), *rows])]
     cells = [
         (
             "published",
@@ -356,8 +309,8 @@ def _published(protocol: str, result: RunResult, summary: Mapping[str, Any]) -> 
         if not known or r.dataset == result.dataset
     ]
     own = [f"{result.settings.name} (measured)", result.settings.strategy, result.dataset]
-    own += [_number(summary[n]) for n in ("NCI", "NFO", "NFI")]
-    own += [_number(summary["IoU"] * 100), "this run"]
+    own += [number(summary[n]) for n in ("NCI", "NFO", "NFI")]
+    own += [number(summary["IoU"] * 100), "this run"]
     header = ["method", "strategy", "data set", "NCI", "NFO", "NFI", "IoU %", "published in"]
     ablation = [
         ("published", [r.variant, f"{r.nci:.2f}", str(r.nfo), str(r.nfi), r.source])
@@ -365,9 +318,9 @@ def _published(protocol: str, result: RunResult, summary: Mapping[str, Any]) -> 
     ]
     return [
         *parts,
-        _table(header, [("measured", own), *cells]),
-        '<p class="note">Ablation, Swin-T, SBD:</p>',
-        _table(["variant", "NCI", "NFO", "NFI", "published in"], ablation),
+        table(header, [("measured", own), *cells]),
+        note("Ablation, Swin-T, SBD:"),
+        table(["variant", "NCI", "NFO", "NFI", "published in"], ablation),
     ]
 
 
@@ -375,4 +328,4 @@ def _errors(result: RunResult) -> list[str]:
     if not result.errors:
         return []
     rows = [("", [key, message]) for key, message in result.errors.items()]
-    return ["<h2>Skipped pictures</h2>", _table(["picture", "why"], rows)]
+    return ["<h2>Skipped pictures</h2>", table(["picture", "why"], rows)]
