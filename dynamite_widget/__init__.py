@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dynamite_widget import errors
+    from dynamite_widget.annotator.dataset import DatasetAnnotator
     from dynamite_widget.controller import AnnotationController
     from dynamite_widget.images import load_image
     from dynamite_widget.model.checkpoints import load_model
@@ -30,6 +31,7 @@ __all__ = [
     "AnnotationController",
     "Click",
     "ClickSession",
+    "DatasetAnnotator",
     "DynaMITeWidget",
     "Predictor",
     "Segmentation",
@@ -44,6 +46,7 @@ _HOMES = {
     "AnnotationController": "controller",
     "Click": "session",
     "ClickSession": "session",
+    "DatasetAnnotator": "annotator.dataset",
     "DynaMITeWidget": "widget",
     "Predictor": "model.predictor",
     "Segmentation": "segmentation",

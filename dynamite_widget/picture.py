@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,12 @@ class Picture:
 
 
 def load_picture(source: Any, name: str | None = None, version: int = 0) -> Picture:
-    """Load a picture from whatever `load_image` takes; its file name is the default name."""
+    """Load a picture from whatever `load_image` takes; its file name is the default name.
+
+    A `Picture` that was loaded ahead is taken as it is, under its own name if none is given.
+    """
+    if isinstance(source, Picture):
+        return replace(source, name=source.name if name is None else name, version=version)
     image = load_image(source)
     if name is None:
         is_path = isinstance(source, (str, os.PathLike))

@@ -12,13 +12,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .agreement import Agreement, agreement
+    from .comparison import Agreement, agreement
     from .dataset import DatasetAnnotator
+    from .effort import Statistics, statistics
     from .embeddings import EmbeddingStore
     from .item import PictureItem
-    from .precompute import precompute
+    from .precomputing import precompute
     from .proposals import Proposal
-    from .statistics import Statistics, statistics
     from .store import AnnotationStore
 
 __all__ = [
@@ -35,16 +35,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Agreement": "agreement",
+    "Agreement": "comparison",
     "AnnotationStore": "store",
     "DatasetAnnotator": "dataset",
     "EmbeddingStore": "embeddings",
     "PictureItem": "item",
     "Proposal": "proposals",
-    "Statistics": "statistics",
-    "agreement": "agreement",
-    "precompute": "precompute",
-    "statistics": "statistics",
+    "Statistics": "effort",
+    "agreement": "comparison",
+    "precompute": "precomputing",
+    "statistics": "effort",
 }
 
 

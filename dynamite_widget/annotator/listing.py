@@ -18,8 +18,10 @@ from ..errors import DataError
 logger = logging.getLogger(__name__)
 
 SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .ppm .tga .tif .tiff "
-    ".webp".split()
+    [
+        *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
+        *(".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+    ]
 )
 """Endings of files that count as pictures, in lower case."""
 
@@ -59,7 +61,7 @@ def scan(
         If the folder does not exist or cannot be read.
     """
     root = os.fspath(folder)
-    if not os.path.isdir(root):
+    if not Path(root).is_dir():
         raise DataError(f"there is no folder {str(root)!r}")
     skipped = {os.path.realpath(path) for path in without}
     found = list(_walk(root, recursive, skipped))
@@ -85,10 +87,10 @@ def expand(pattern: str) -> tuple[str, list[str]]:
     parts = Path(pattern).expanduser().parts
     fixed = next((k for k, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     root = os.fspath(Path(*parts[:fixed])) if fixed else "."
-    rest = os.path.join(*parts[fixed:])
+    rest = os.fspath(Path(*parts[fixed:]))
     names = [
         name.replace(os.sep, "/")
-        for name in glob.iglob(rest, root_dir=root, recursive=True)
+        for name in glob.iglob(rest, root_dir=root, recursive=True)  # noqa: PTH207 - relative names
         if is_picture_name(name)
     ]
     names.sort()
@@ -117,7 +119,7 @@ def _walk(root: str, recursive: bool, skipped: set[str]) -> Iterator[str]:
     waiting = [""]
     while waiting:
         below = waiting.pop()
-        place = os.path.join(root, below) if below else root
+        place = f"{root}/{below}" if below else root
         try:
             with os.scandir(place) as entries:
                 for entry in entries:

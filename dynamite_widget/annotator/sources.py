@@ -43,7 +43,7 @@ class FolderSource:
 
     def image(self, key: str) -> str:
         """Return the path of a picture."""
-        return os.path.join(self.root, key)
+        return f"{self.root}/{key}"
 
     def session(self, key: str) -> ClickSession | None:
         """Return None: there are no annotations yet."""
@@ -199,12 +199,13 @@ def _named(pictures: Iterable[Any]) -> dict[str, Any]:
     """Name pictures: paths by what tells them apart, everything else by its place."""
     items = list(pictures)
     places = {k: os.fspath(p) for k, p in enumerate(items) if isinstance(p, (str, os.PathLike))}
-    parents = {os.path.dirname(os.path.abspath(path)) for path in places.values()}
+    files = {k: Path.cwd() / Path(path).expanduser() for k, path in places.items()}
+    parents = {os.fspath(path.parent) for path in files.values()}
     root = os.path.commonpath(parents) if parents else ""
     named: dict[str, Any] = {}
     for number, item in enumerate(items):
-        if number in places:
-            name = os.path.relpath(os.path.abspath(places[number]), root).replace(os.sep, "/")
+        if number in files:
+            name = files[number].relative_to(root).as_posix()
         else:
             name = f"picture-{number + 1:05}"
         if name in named:
