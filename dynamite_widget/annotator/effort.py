@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import os
 from collections.abc import Iterable
@@ -115,7 +116,7 @@ class Statistics:
     def to_dataframe(self) -> Any:
         """Return one row per instance (needs pandas)."""
         try:
-            import pandas
+            pandas = importlib.import_module("pandas")
         except ImportError as error:
             raise DataError("a data frame needs pandas (pip install pandas)") from error
         return pandas.DataFrame(

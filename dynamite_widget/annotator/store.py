@@ -272,7 +272,8 @@ class AnnotationStore:
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
-        write_atomically(self.folder / "opened.json", json.dumps(holder).encode())
+        # A courtesy to whoever comes second; the lock itself is what counts.
+        (self.folder / "opened.json").write_text(json.dumps(holder), encoding="ascii")
 
     def _refuse(self, reason: str) -> None:
         self.read_only = True
