@@ -32,6 +32,7 @@ _HOME = {
     "CostEstimate": "cost",
     "estimate_cost": "cost",
     "MultiInstanceAdapter": "multi",
+    "SamPredictor": "sam",
     "make_baseline": "baselines",
     "AblationSettings": "ablation",
     "run_ablation": "ablation",

@@ -20,32 +20,49 @@ from .predictors import EvaluationPredictor
 
 BASELINES = ("grabcut", "watershed", "random-walker", "disc")
 """Names for the command line. "disc" paints a disc around every click: a lower bound."""
+SAM_PREFIX = "sam:"
 
 
-def make_baseline(name: str, *, multi_instance: bool = False) -> EvaluationPredictor:
+def make_baseline(
+    name: str, *, multi_instance: bool = False, device: str = "auto"
+) -> EvaluationPredictor:
     """Return a baseline by name.
 
     Parameters
     ----------
-    name : one of `BASELINES`
+    name : str
+        One of `BASELINES`, or ``sam:MODEL`` with a name on the hub or a folder (extra ``sam``).
     multi_instance : bool
-        Wrap GrabCut, which knows one object only, by `multi.MultiInstanceAdapter`; the others
-        handle several objects themselves.
+        Wrap GrabCut and SAM, which know one object only, by `multi.MultiInstanceAdapter`; the
+        others handle several objects themselves.
+    device : str
+        Of SAM.
 
     Raises
     ------
     ValueError
         For an unknown name.
     """
+    check_baseline(name)
+    if name.startswith(SAM_PREFIX):
+        from .sam import SamPredictor
+
+        sam = SamPredictor.from_pretrained(name.removeprefix(SAM_PREFIX), device)
+        return MultiInstanceAdapter(sam) if multi_instance else sam
     if name == "grabcut":
         return MultiInstanceAdapter(GrabCut()) if multi_instance else GrabCut()
     if name == "watershed":
         return Watershed()
     if name == "random-walker":
         return RandomWalker()
-    if name == "disc":
-        return Discs()
-    raise ValueError(f"unknown baseline {name!r}; known: {', '.join(BASELINES)}")
+    return Discs()
+
+
+def check_baseline(name: str) -> str:
+    """Return `name` if there is such a baseline; ValueError naming them otherwise."""
+    if name in BASELINES or (name.startswith(SAM_PREFIX) and len(name) > len(SAM_PREFIX)):
+        return name
+    raise ValueError(f"unknown baseline {name!r}; known: {', '.join(BASELINES)}, sam:MODEL")
 
 
 @dataclass

@@ -43,8 +43,9 @@ def add_parser(subparsers: Any) -> None:
     what.add_argument("--checkpoint", help="weights file (default: those of the preset)")
     what.add_argument(
         "--baseline",
-        choices=("grabcut", "watershed", "random-walker", "disc"),
-        help="measure a classical method instead of a network",
+        metavar="NAME",
+        help="measure another method instead: grabcut, watershed, random-walker, disc, or "
+        "sam:MODEL, a segment-anything model of Hugging Face by name or folder",
     )
     what.add_argument("--limit", type=positive, metavar="N", help="only N pictures, spread evenly")
     what.add_argument(

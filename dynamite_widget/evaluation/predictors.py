@@ -97,7 +97,7 @@ def load_predictor(
     model, checkpoint, device
         See `dynamite_widget.model.checkpoints.load_model`.
     baseline : str, optional
-        One of `baselines.BASELINES`; then `model` is not loaded.
+        See `baselines.make_baseline`; then `model` is not loaded.
     threads : int, optional
         CPU threads of the network.
     multi_instance : bool
@@ -106,7 +106,7 @@ def load_predictor(
     if baseline is not None:
         from .baselines import make_baseline
 
-        return make_baseline(baseline, multi_instance=multi_instance)
+        return make_baseline(baseline, multi_instance=multi_instance, device=device)
     import torch
 
     from ..model.checkpoints import load_model
@@ -115,5 +115,5 @@ def load_predictor(
     if threads is not None:
         torch.set_num_threads(threads)
     network = load_model(model, checkpoint=checkpoint, device=device)
-    predictor: EvaluationPredictor = Predictor(network)
+    predictor: EvaluationPredictor = Predictor(network, exact=True)
     return predictor

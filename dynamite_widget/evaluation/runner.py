@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import DataError
+from .baselines import check_baseline
 from .datasets import EvaluationDataset, open_evaluation_dataset
 from .mist import mist_records
 from .noc import noc_records
@@ -92,6 +93,8 @@ class RunSettings:
         for name, (value, choices) in allowed.items():
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+        if self.baseline is not None:
+            check_baseline(self.baseline)
         if not 0 < self.iou_threshold <= 1:
             raise ValueError(f"iou_threshold must be in 0 … 1, got {self.iou_threshold}")
         if self.budget < 1:
