@@ -49,7 +49,7 @@ class FakeNetwork(nn.Module):
         return features
 
     def decode_clicks(
-        self, prepared: FakeFeatures, clicks: Sequence[ClickTensors], all_predictions: bool = False
+        self, prepared: FakeFeatures, clicks: Sequence[ClickTensors], exact: bool = True
     ) -> Decoded:
         assert torch.is_inference_mode_enabled()
         (own,) = clicks

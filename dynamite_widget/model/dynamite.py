@@ -95,6 +95,7 @@ class DynaMITe(nn.Module):
         prepared: PreparedFeatures,
         clicks: Sequence[ClickTensors],
         all_predictions: bool = False,
+        exact: bool = True,
     ) -> Decoded:
         """Segment all instances of each picture from all of its clicks.
 
@@ -106,6 +107,9 @@ class DynaMITe(nn.Module):
             One per picture; each with at least one click of an instance.
         all_predictions : bool
             Also return the earlier predictions that training supervises.
+        exact : bool
+            Otherwise, while predicting one picture on a CPU, logits far from any change of the
+            label may be interpolated and products computed in bfloat16 (see `Predictor`).
 
         Returns
         -------
@@ -117,7 +121,7 @@ class DynaMITe(nn.Module):
         for c in clicks:
             if not bool((c.instance > 0).any()):
                 raise ValueError("every picture needs a click on at least one instance")
-        return self.transformer.decode(prepared, clicks, all_predictions)
+        return self.transformer.decode(prepared, clicks, all_predictions, exact)
 
     def forward(self, pixels: Tensor, clicks: Sequence[ClickTensors]) -> Decoded:
         """Encode, prepare and decode in one go (for tracing and distributed training)."""

@@ -7,15 +7,19 @@ picture alone, `decode` what a click changes. Nothing here knows about backbones
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .adaptive import adaptive_logits, fuse_spans, group_spans
 from .attention import CrossAttentionLayer, FeedForwardLayer, SelfAttentionLayer
 from .config import ModelConfig
+from .pointwise import PointwiseDecoder
 from .position import sine_code_2d
+from .precision import fast_dtype
 from .queries import ClickQueries, QueryBatch
 from .refine import RefineHead, RelativeTerm
 from .structures import (
@@ -28,6 +32,11 @@ from .structures import (
 )
 
 _LEVELS = 3
+#: Maps with fewer pixels are evaluated completely.
+_FEWEST_PIXELS = 4096
+#: Beyond this many channels those of an instance are fused before maps are enlarged, not after:
+#: labels differ only where an outline passes from one click's channel to another's.
+_MOST_CHANNELS = 32
 
 
 def _tokens(x: Tensor) -> Tensor:
@@ -127,16 +136,15 @@ class InteractiveTransformer(nn.Module):
             keys.append(attn.project_key(located[i % _LEVELS]))
             values.append(attn.project_value(sources[i % _LEVELS]))
 
-        tokens = query = position = None
+        tokens = None
         if self.decoder is not None:
-            pixels = features.mask_features
             if self.config.decoder_stride == 8:
-                pixels = F.avg_pool2d(pixels, 2)
-            height, width = pixels.shape[-2:]
-            position = sine_code_2d(height, width, d, pixels.device).flatten(1).T.to(pixels.dtype)
-            tokens = _tokens(pixels).contiguous()
-            first, _ = next(self.decoder.layers())
-            query = first.multihead_attn.project_query(tokens + position)
+                tokens = _tokens(F.avg_pool2d(features.mask_features, 2)).contiguous()
+            else:
+                tokens = _tokens(features.mask_features).contiguous()
+                # One copy of the largest map serves as tokens and as channels of a map.
+                shared = tokens.transpose(1, 2).unflatten(-1, features.mask_features.shape[-2:])
+                features = replace(features, mask_features=shared)
         context = None
         if self.refine is not None:
             context = self.refine.prepare(features.mask_features, features.detail)
@@ -146,17 +154,23 @@ class InteractiveTransformer(nn.Module):
             tuple(values),
             tuple(level_masks),
             tokens,
-            query,
-            position,
             context,
         )
 
     # ---- once per change of the clicks ------------------------------------------------------
 
     def decode(
-        self, prepared: PreparedFeatures, clicks: Sequence[ClickTensors], all_predictions: bool
+        self,
+        prepared: PreparedFeatures,
+        clicks: Sequence[ClickTensors],
+        all_predictions: bool,
+        exact: bool = True,
     ) -> Decoded:
-        """Run encoder, decoder and mask head for all clicks of each picture."""
+        """Run encoder, decoder and mask head for all clicks of each picture.
+
+        With `exact` False the pixels whose label is not in doubt may be interpolated, and products
+        may be computed in bfloat16 where the processor has it (see `adaptive.py`).
+        """
         queries = self.queries(prepared.features, clicks)
         owner, hidden = queries.owner, None
         if self.config.mask_padding_queries:
@@ -172,6 +186,8 @@ class InteractiveTransformer(nn.Module):
                 predictions.append(Prediction(self._full_logits(x, queries, prepared), owner))
             x = self._encoder_layer(i, x, queries, prepared, level, hidden)
 
+        if self._goes_by_pixels(prepared, all_predictions):
+            return Decoded(self._pixelwise(x, queries, prepared, owner, exact))
         final = Prediction(self._decoded_logits(x, queries, prepared, hidden), owner)
         if self.refine is None:
             return Decoded(final, tuple(predictions))
@@ -249,25 +265,78 @@ class InteractiveTransformer(nn.Module):
         mask_features = prepared.features.mask_features
         if self.decoder is not None:
             assert prepared.decoder_tokens is not None
-            assert prepared.decoder_position is not None
-            assert prepared.decoder_query is not None
-            y, query = prepared.decoder_tokens, prepared.decoder_query
-            located = x + queries.position
-            for i, (cross, ffn) in enumerate(self.decoder.layers()):
+            size = [side * 4 // self.config.decoder_stride for side in mask_features.shape[-2:]]
+            code = sine_code_2d(size[0], size[1], x.shape[-1], x.device).flatten(1).T.to(x.dtype)
+            y, located = prepared.decoder_tokens, x + queries.position
+            for cross, ffn in self.decoder.layers():
                 attn = cross.multihead_attn
-                if i > 0:
-                    query = attn.project_query(y + prepared.decoder_position)
+                query = attn.project_query(y + code)
                 y = cross(y, query, attn.project_key(located), attn.project_value(x), hidden)
                 y = ffn(y)
             if self.config.decoder_stride == 4:
-                mask_features = y.transpose(1, 2).unflatten(-1, mask_features.shape[-2:])
+                mask_features = y.transpose(1, 2).unflatten(-1, size)
             else:
-                half = [side // 2 for side in mask_features.shape[-2:]]
-                change = (y - prepared.decoder_tokens).transpose(1, 2).unflatten(-1, half)
+                change = (y - prepared.decoder_tokens).transpose(1, 2).unflatten(-1, size)
                 mask_features = mask_features + F.interpolate(
                     change, scale_factor=2, mode="bilinear", align_corners=False
                 )
         return self._full_logits(x, queries, prepared, mask_features)
+
+    def _goes_by_pixels(self, prepared: PreparedFeatures, all_predictions: bool) -> bool:
+        """Whether one picture is predicted on a CPU by a decoder at the stride of the masks."""
+        pixels = prepared.features.mask_features
+        return (
+            self.decoder is not None
+            and self.config.decoder_stride == 4
+            and len(pixels) == 1
+            and pixels.device.type == "cpu"
+            and pixels.dtype == torch.float32
+            and self.refine is None
+            and not (all_predictions or torch.is_grad_enabled())
+        )
+
+    def _pixelwise(
+        self,
+        x: Tensor,
+        queries: QueryBatch,
+        prepared: PreparedFeatures,
+        owner: Tensor,
+        exact: bool,
+    ) -> Prediction:
+        """Run decoder and mask head for one picture, pixel by pixel."""
+        assert self.decoder is not None
+        assert prepared.decoder_tokens is not None
+        height, width = size = prepared.features.mask_features.shape[-2:]
+        normed, embedding = self.mask_embedding(x)
+        relative: Tensor | None = None
+        if self.relative is not None:
+            relative = self._relative_logits(normed, queries, prepared, size).flatten(2)[0]
+        ids, spans = group_spans(owner[0].tolist())
+        fused = not exact and len(owner[0]) > _MOST_CHANNELS
+        decoder = PointwiseDecoder(
+            self.decoder,
+            prepared.decoder_tokens[0],
+            (height, width),
+            x[0],
+            (x + queries.position)[0],
+            x.dtype if exact else fast_dtype(x.dtype),
+        )
+
+        def evaluate(index: Tensor) -> Tensor:
+            logits = embedding[0] @ decoder(index).T
+            if relative is not None:
+                logits = logits + relative[:, index]
+            return fuse_spans(logits, spans) if fused else logits
+
+        if exact or height * width < _FEWEST_PIXELS:
+            logits = evaluate(torch.arange(height * width)).unflatten(-1, size)
+        else:
+            centres = (queries.yx[0] + 0.5) / 4 - 0.5
+            each = [slice(i, i + 1) for i in range(len(ids))] if fused else spans
+            logits = adaptive_logits(evaluate, each, (height, width), centres)
+        if fused:
+            owner = torch.tensor([ids])
+        return Prediction(logits[None], owner)
 
     def _refined(
         self, coarse: Prediction, queries: QueryBatch, prepared: PreparedFeatures

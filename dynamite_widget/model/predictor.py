@@ -81,6 +81,12 @@ class Predictor:
         always computes in float32).
     half : bool or None
         Half precision on CUDA; None: where the weights are float32 and the device is CUDA.
+    exact : bool
+        On CPUs, compute everything in the precision of the weights, and logits at every pixel. By
+        default large products run in bfloat16 on processors with instructions for it, and the
+        published networks' decoder runs where a label may change; elsewhere its logits are
+        interpolated. Labels then differ in a few of 10,000 pixels (benchmarks/README.md).
+        Evaluation is exact.
 
     Examples
     --------
@@ -88,7 +94,7 @@ class Predictor:
     >>> predictor.predict(embedding, [Click(120, 80, instance=1)]).label_map  # doctest: +SKIP
     """
 
-    def __init__(self, model: Any, half: bool | None = None) -> None:
+    def __init__(self, model: Any, half: bool | None = None, exact: bool = False) -> None:
         self.model = model.eval() if model.training else model
         parameter = next(iter(model.parameters()), torch.zeros(0))
         self._device, self._dtype = parameter.device, parameter.dtype
@@ -96,6 +102,7 @@ class Predictor:
         if half and not on_cuda:
             raise ValueError(f"half precision is for CUDA devices; the model is on {self._device}")
         self._half = on_cuda and self._dtype == torch.float32 if half is None else half
+        self.exact = exact
 
     def __repr__(self) -> str:
         return f"Predictor({self.config.name}, device={self._device}, dtype={self._dtype})"
@@ -196,8 +203,8 @@ class Predictor:
             return Segmentation.empty(embedding.height, embedding.width, ids, embedding.thumbnail)
         tensors = click_tensors(points, embedding)
         with torch.inference_mode(), self._precision():
-            final = self.model.decode_clicks(embedding.prepared, [tensors]).final
-        renderer = LogitsRenderer(_mask_logits(final, embedding.network_size))
+            decoded = self.model.decode_clicks(embedding.prepared, [tensors], exact=self.exact)
+        renderer = LogitsRenderer(_mask_logits(decoded.final, embedding.network_size))
         return Segmentation(
             embedding.height, embedding.width, ids, renderer, thumbnail=embedding.thumbnail
         )

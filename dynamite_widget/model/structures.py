@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 
-def tensor_bytes(value: Any) -> int:
-    """Bytes held by the tensors in `value` (a tensor, a sequence of tensors or None)."""
+def _count_storages(value: Any, held: dict[int, int]) -> None:
+    """Note the storages behind `value` (a tensor, a tuple of tensors, or else) and their bytes."""
     if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, (list, tuple)):
-        return sum(tensor_bytes(item) for item in value)
-    return 0
+        storage = value.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+    elif isinstance(value, tuple):
+        for item in value:
+            _count_storages(item, held)
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,8 @@ class PreparedFeatures:
     level_mask_features : tuple of 3 Tensors
         Mask features resized to each attention level, (B, d, tokens): the mask head is linear in
         them and bilinear resizing is linear, so an attention mask is one small matrix product.
-    decoder_tokens, decoder_query : Tensor or None
-        (B, tokens, d) pixel tokens, and the first decoder layer's projected queries
-        (B, heads, tokens, d / heads). None without a decoder.
-    decoder_position : Tensor or None
-        (tokens, d) sine code of the pixel tokens.
+    decoder_tokens : Tensor or None
+        (B, tokens, d) pixels that the decoder starts from; None without a decoder.
     refine_context : Tensor or None
         (B, c, Hp / 4, Wp / 4): the picture's part of the refinement head's first convolution.
     """
@@ -67,8 +65,6 @@ class PreparedFeatures:
     values: tuple[Tensor, ...]
     level_mask_features: tuple[Tensor, ...]
     decoder_tokens: Tensor | None
-    decoder_query: Tensor | None
-    decoder_position: Tensor | None
     refine_context: Tensor | None
 
     @property
@@ -78,11 +74,12 @@ class PreparedFeatures:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors held, those of `features` included (shared storage counts twice)."""
-        own = sum(tensor_bytes(getattr(self, f.name)) for f in fields(self))
-        return own + sum(
-            tensor_bytes(getattr(self.features, f.name)) for f in fields(ImageFeatures)
-        )
+        """Bytes of all tensors held, those of `features` included."""
+        held: dict[int, int] = {}
+        for holder in (self, self.features):
+            for f in fields(holder):
+                _count_storages(getattr(holder, f.name), held)
+        return sum(held.values())
 
     def detach(self) -> PreparedFeatures:
         """Return the same tensors cut off from the autograd graph."""
