@@ -2,10 +2,10 @@
 
     python annotator_victim.py FOLDER KILLS SEED
 
-A program of its own, because each round forks: the child works with a real annotator (and a stand-in
-for the network), the parent ends it with SIGKILL at a random moment and reads what it left. Before
-every step the child notes in a file what the step will lead to. What is found on the disk must be
-one of the states noted since the child last knew everything to be on the disk.
+A program of its own, because each round forks: the child works with a real annotator (and a
+stand-in for the network), the parent ends it with SIGKILL at a random moment and reads what it
+left. Before every step the child notes in a file what the step will lead to. What is found on the
+disk must be one of the states noted since the child last knew everything to be on the disk.
 
 The last line of the output is a JSON object with counts.
 """
@@ -39,6 +39,10 @@ from dynamite_widget.session_json import to_dict
 
 HEIGHT, WIDTH = 24, 32
 LONGEST_S = 0.15
+KINDS = (
+    *("click", "click", "new", "background", "move", "remove", "class", "paint"),
+    *("undo", "redo", "drop"),
+)
 
 
 def make_pictures(folder: Path, count: int = 4) -> None:

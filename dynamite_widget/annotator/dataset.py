@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -299,7 +300,8 @@ class DatasetAnnotator(SetResults):
             if key == self.key:
                 self._desk.count()
             values: dict[str, Any] = {"status": status, "flagged": flagged, "note": note}
-            record = self._change(key, **{k: v for k, v in values.items() if v is not None})
+            given = {k: v for k, v in values.items() if v is not None}
+            record = self._change(key, at=round(time.time(), 3), **given)
             assert self._autosave is not None
             if key == self.key:
                 self._desk.save()

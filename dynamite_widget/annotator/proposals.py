@@ -94,9 +94,9 @@ def read_proposals(value: Any) -> list[Proposal]:
     value : object
         None; a `Proposal`; an `AnnotatedPicture`; a mapping with ``box``, ``point`` or ``mask``
         and, if known, ``class`` and ``score``; a mapping with ``boxes``, ``points`` or ``masks``
-        and ``classes`` and ``scores`` of the same length; an array: (N, 4) boxes x0, y0, x1, y1, (N, 2)
-        points x, y, (N, H, W) bool masks, (H, W) a mask or label map; a list of any of these,
-        where four numbers are a box and two a point.
+        and ``classes`` and ``scores`` of the same length; an array: (N, 4) boxes x0, y0, x1, y1,
+        (N, 2) points x, y, (N, H, W) bool masks, (H, W) a mask or label map; a list of any of
+        these, where four numbers are a box and two a point.
 
     Raises
     ------
