@@ -105,6 +105,8 @@ class Challenge(ipywidgets.VBox):
     ) -> None:
         from ..widget import DynaMITeWidget
 
+        if budget is not None and budget < 1:
+            raise ValueError(f"budget must be >= 1, got {budget}")
         picture = load_image(image)
         self.truth = read_truth(ground_truth, picture.shape[:2])
         self.objects = int(self.truth.max())
@@ -114,8 +116,6 @@ class Challenge(ipywidgets.VBox):
 
             predictor = Predictor(load_model())
         self.budget = min(60, 10 * self.objects) if budget is None else int(budget)
-        if self.budget < 1:
-            raise ValueError(f"budget must be >= 1, got {budget}")
         self._predictor = predictor
         self._picture = picture
         self._robot = Robot(predictor, picture, self.truth, iou_threshold)
@@ -225,7 +225,9 @@ class Challenge(ipywidgets.VBox):
 
     def close(self) -> None:
         """Remove it from the page and free what it holds."""
-        self.widget.close()
+        widget = getattr(self, "widget", None)  # none when the arguments were refused
+        if widget is not None:
+            widget.close()
         super().close()
 
 

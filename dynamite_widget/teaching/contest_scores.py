@@ -65,15 +65,15 @@ def read_truth(ground_truth: Any, shape: tuple[int, ...]) -> NDArray[np.int32]:
             [m.decode() if isinstance(m, RLE) else np.asarray(m) != 0 for m in ground_truth]
         )
     array: NDArray[Any] = np.asarray(ground_truth)
-    if array.ndim == 2:
-        if array.dtype.kind not in "biu":
-            raise ValueError(f"a label map holds integers, got dtype {array.dtype}")
-        array = np.stack([array == k for k in np.unique(array) if k] or [np.zeros(shape, bool)])
-    if array.ndim != 3 or array.shape[1:] != tuple(shape):
+    if array.shape[-2:] != tuple(shape) or array.ndim not in (2, 3):
         raise ValueError(
             f"the ground truth must be of the picture's size {tuple(shape)} (label map or masks), "
             f"got shape {array.shape}"
         )
+    if array.ndim == 2:
+        if array.dtype.kind not in "biu":
+            raise ValueError(f"a label map holds integers, got dtype {array.dtype}")
+        array = np.stack([array == k for k in np.unique(array) if k] or [np.zeros(shape, bool)])
     truth, _ = paint_by_area(list(array[array.any(axis=(1, 2))]) or [np.zeros(shape, bool)])
     visible = [k for k in np.unique(truth).tolist() if k]
     if not visible:
