@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dynamite_widget.model.predictor import Predictor
     from dynamite_widget.segmentation import Segmentation
     from dynamite_widget.session import Click, ClickSession
+    from dynamite_widget.teaching import ClickReplay, challenge, explain
     from dynamite_widget.widget import DynaMITeWidget
 
 __version__ = "0.1.0"
@@ -30,13 +31,16 @@ __version__ = "0.1.0"
 __all__ = [
     "AnnotationController",
     "Click",
+    "ClickReplay",
     "ClickSession",
     "DatasetAnnotator",
     "DynaMITeWidget",
     "Predictor",
     "Segmentation",
     "__version__",
+    "challenge",
     "errors",
+    "explain",
     "load_image",
     "load_model",
 ]
@@ -45,11 +49,14 @@ __all__ = [
 _HOMES = {
     "AnnotationController": "controller",
     "Click": "session",
+    "ClickReplay": "teaching.replay",
     "ClickSession": "session",
     "DatasetAnnotator": "annotator.dataset",
     "DynaMITeWidget": "widget",
     "Predictor": "model.predictor",
     "Segmentation": "segmentation",
+    "challenge": "teaching.contest",
+    "explain": "teaching.explanation",
     "load_image": "images",
     "load_model": "model.checkpoints",
 }
