@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import pytest
 import torch
 from training_pictures import write_data
 
-from dynamite_widget import cli
 from dynamite_widget.errors import CheckpointError
 from dynamite_widget.evaluation.baselines import make_baseline
 from dynamite_widget.evaluation.multi import MultiInstanceAdapter
+from dynamite_widget.evaluation.runner import RunSettings, run_evaluation
 from dynamite_widget.evaluation.sam import SamPredictor
 from dynamite_widget.session import Click
 
@@ -176,18 +175,21 @@ def test_sam2(transformers: Any, image: np.ndarray) -> None:
         assert labels.shape == image.shape[:2]
 
 
-def test_several_objects_from_the_command_line(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = write_data(tmp_path / "data", pictures=2, size=(48, 64))
-    arguments = ["evaluate", "--data", f"coco:{data / 'train.json'}", "--protocol", "mist"]
-    arguments += ["--strategy", "best", "--baseline", f"sam:{folder}", "--budget", "2"]
-    arguments += ["--device", "cpu", "--quiet", "--out", str(tmp_path / "out")]
-    assert cli.main(arguments) == 0
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["name"] == f"sam:{folder}"
-    assert report["summary"]["objects"] == 5
-    assert "NCI" in capsys.readouterr().out
+def test_several_objects_by_name(folder: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", pictures=1, size=(48, 64))
+    settings = RunSettings(
+        f"coco:{data / 'train.json'}",
+        "mist",
+        strategy="best",
+        baseline=f"sam:{folder}",
+        budget=2,
+        device="cpu",
+    )
+    result = run_evaluation(settings, tmp_path / "out")
+    assert result.summary["objects"] == 3
+    assert 3 <= result.records[0]["n_clicks"] <= 6
+    with pytest.raises(ValueError, match="sam:MODEL"):
+        RunSettings("x", baseline="snake")
 
 
 def test_names(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
