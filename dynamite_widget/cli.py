@@ -43,6 +43,12 @@ COMMANDS = {
         extra="train",
     ),
     "export": Command("dynamite_widget.export.cli", "write saved sessions in other formats"),
+    "annotate": Command(
+        "dynamite_widget.annotator.cli", "annotate a folder of pictures in the browser"
+    ),
+    "precompute": Command(
+        "dynamite_widget.annotator.cli_precompute", "embed a folder of pictures ahead"
+    ),
     "import": Command("dynamite_widget.importing.cli", "make sessions of other tools' annotations"),
     "info": Command("dynamite_widget.info", "show versions, devices, weights and folders"),
 }

@@ -188,8 +188,10 @@ class Expected:
                 self.marks.setdefault(entry["key"], [first]).append(entry["mark"])
             elif "flushed" in entry:
                 self.opened = self.opened[-1:]
-                for history in (*self.states.values(), *self.marks.values()):
-                    del history[:-1]
+                for states in self.states.values():
+                    del states[:-1]
+                for marks in self.marks.values():
+                    del marks[:-1]
 
     def compare(self, folder: Path) -> int:
         """Check the disk, take it as the new truth, and return how many steps were lost."""

@@ -489,6 +489,7 @@ class DatasetAnnotator(SetResults):
     def _step(self, forward: bool) -> PictureItem | None:
         with self._lock:
             self._check_open()
+            passed: list[str] = []
             place = self._places.get(self._desk.key)
             while (place := self._route.step(place, forward)) is not None:
                 key = self.keys[place]
@@ -502,7 +503,11 @@ class DatasetAnnotator(SetResults):
                 try:
                     self._open(key)
                 except ImageError:
+                    passed.append(self.problem)
                     continue
+                if passed:
+                    self.problem = " ".join((*passed[:3], self.problem)).strip()
+                    self._tell("problem")
                 return PictureItem(self, key)
         self._tell("end")
         return None

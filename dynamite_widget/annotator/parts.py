@@ -64,9 +64,9 @@ class Line(_Live, ipywidgets.HTML):
 
     def say(self, text: str) -> None:
         """Show a text."""
-        value = html.escape(text)
-        if self.value != value:
-            self.value = value
+        # Names may hold bytes that are no Unicode, which cannot be sent.
+        escaped: str = html.escape(text.encode("utf-8", "replace").decode())
+        self.value = escaped
 
 
 class Tiles(_Live, anywidget.AnyWidget):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..session import ClickSession
     from .comparison import Agreement
     from .effort import Statistics
+    from .progress import Progress
     from .sources import Source
     from .store import AnnotationStore
 
@@ -35,6 +36,16 @@ class SetResults:
 
     def flush(self, timeout_s: float = 60.0) -> bool:
         """Wait until everything is on the disk."""
+        raise NotImplementedError
+
+    @property
+    def progress(self) -> Progress:
+        """Counts, and an estimate of the time left."""
+        raise NotImplementedError
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Pictures that could not be read, with the reason."""
         raise NotImplementedError
 
     def merge(self, *, predict: bool = True) -> Path:

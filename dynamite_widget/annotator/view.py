@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import weakref
 from collections.abc import Callable
@@ -145,8 +146,8 @@ class AnnotatorView:
         """Do what a button or key says; errors are shown where the person looks."""
         annotator = self._annotator
         actions: dict[str, Callable[[], object]] = {
-            "next": lambda: annotator.next() or self._say("This is the last picture."),
-            "previous": lambda: annotator.previous() or self._say("This is the first picture."),
+            "next": lambda: self._go(forward=True),
+            "previous": lambda: self._go(forward=False),
             "done": lambda: self._mark_and_go("done"),
             "skip": lambda: self._mark_and_go("skipped"),
             "flag": lambda: annotator.mark(flagged=not annotator.current.record.flagged),
@@ -171,6 +172,11 @@ class AnnotatorView:
                 logger.exception("a command failed")
             self._say(describe(error))
         self._later()
+
+    def _go(self, forward: bool) -> None:
+        annotator = self._annotator
+        if (annotator.next() if forward else annotator.previous()) is None:
+            self._say(f"This is the {'last' if forward else 'first'} picture of the filter.")
 
     def _mark_and_go(self, status: Any) -> None:
         annotator = self._annotator
@@ -350,9 +356,8 @@ class AnnotatorView:
     def _want(self, tiles: Tiles, places: list[int]) -> None:
         for place in places[:GRID_TILES]:
             if 0 <= place < len(self._annotator):
-                self._pictures.post(
-                    lambda place=place: self._send_picture(tiles, place), key=(tiles.kind, place)
-                )
+                send = functools.partial(self._send_picture, tiles, place)
+                self._pictures.post(send, key=(tiles.kind, place))
 
     def _send_picture(self, tiles: Tiles, place: int) -> None:
         version = next((t["version"] for t in tiles.tiles if t["place"] == place), None)
