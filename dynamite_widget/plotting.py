@@ -113,10 +113,10 @@ def plot_segmentation(
     labels = segmentation.label_map_at(height, width)
     if axes is None:
         # No pyplot: a figure of its own is shown once, by the notebook, and freed when unused.
-        from matplotlib.figure import Figure
+        from .figure import NotebookFigure
 
         scale = 8.0 / max(height, width)
-        figure = Figure(
+        figure = NotebookFigure(
             figsize=(max(3.0, width * scale), max(3.0, height * scale)), layout="constrained"
         )
         axes = figure.add_subplot()
@@ -163,7 +163,7 @@ def plot_instances(
     -------
     matplotlib.figure.Figure
     """
-    from matplotlib.figure import Figure
+    from .figure import NotebookFigure
 
     if columns < 1 or max_instances < 1:
         raise ValueError(f"columns and max_instances are >= 1, got {columns}, {max_instances}")
@@ -190,7 +190,7 @@ def plot_instances(
     drawn = [(i, box, area) for i, box, area in rows if area]
     shown = drawn[:max_instances]
     lines = max(1, -(-len(shown) // columns))
-    figure = Figure(
+    figure = NotebookFigure(
         figsize=(2.0 * min(columns, max(1, len(shown))), 2.3 * lines), layout="constrained"
     )
     for place, (instance, (x0, y0, x1, y1), area) in enumerate(shown, 1):

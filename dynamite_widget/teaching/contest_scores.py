@@ -116,9 +116,9 @@ def matched_ious(
 
 def plot_curves(curves: Mapping[str, Curve], budget: int) -> Any:
     """Draw mean IoU over clicks of all players; returns a matplotlib figure."""
-    from matplotlib.figure import Figure
+    from ..figure import NotebookFigure
 
-    figure = Figure(figsize=(7.0, 3.6), layout="constrained", dpi=100)
+    figure = NotebookFigure(figsize=(7.0, 3.6), layout="constrained", dpi=100)
     axes = figure.add_subplot()
     styles = {"you": ("#d55e00", "o", "-"), "robot": ("#0072b2", "s", "--")}
     for name, curve in curves.items():

@@ -70,12 +70,12 @@ def plot(
 
 
 def _panels(explanation: Explanation, count: int, columns: int, width: float = 10.0) -> Any:
-    from matplotlib.figure import Figure
+    from ..figure import NotebookFigure
 
     height, across = explanation.picture.shape[:2]
     rows = -(-count // columns)
     tall = width / columns * height / across + 0.42
-    figure = Figure(figsize=(width, rows * tall), layout="constrained", dpi=90)
+    figure = NotebookFigure(figsize=(width, rows * tall), layout="constrained", dpi=90)
     return figure, [figure.add_subplot(rows, columns, k + 1) for k in range(count)]
 
 
@@ -227,12 +227,12 @@ def _without(explanation: Explanation, _layer: int, _head: int | None) -> Any:
 
 
 def _queries(explanation: Explanation, _layer: int, head: int | None) -> Any:
-    from matplotlib.figure import Figure
+    from ..figure import NotebookFigure
 
     weights = explanation.self_attention
     table = weights.mean(axis=1) if head is None else weights[:, head]
     count = table.shape[1]
-    figure = Figure(
+    figure = NotebookFigure(
         figsize=(max(6.0, 0.42 * count + 2.0), 0.32 * len(table) + 1.5),
         layout="constrained",
         dpi=90,
