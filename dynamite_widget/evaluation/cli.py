@@ -103,7 +103,11 @@ def add_parser(subparsers: Any) -> None:
         metavar="DIR",
         help="folders of other runs to show beside this one",
     )
-    how.add_argument("--runtime", action="store_true", help="also measure time over many clicks")
+    how.add_argument(
+        "--runtime",
+        action=argparse.BooleanOptionalAction,
+        help="measure time and memory over up to 200 clicks (default: of networks, not baselines)",
+    )
     how.add_argument("--overwrite", action="store_true", help="forget what is in the folder")
     how.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -131,7 +135,8 @@ def run(args: argparse.Namespace) -> int:
         wait=wait,
     )
     if shard[0] == 0:
-        page = write_report(result, args.out, compare=args.compare, runtime=args.runtime)
+        runtime = args.baseline is None if args.runtime is None else args.runtime
+        page = write_report(result, args.out, compare=args.compare, runtime=runtime)
         # The table is the output of this command, not a message about it.
         print(format_summary(result))
         print(f"report: {page}")

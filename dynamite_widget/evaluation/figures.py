@@ -52,7 +52,7 @@ def _svg(figure: Figure, text: str) -> str:
     return f'<figure role="img" aria-label="{escape(text)}">{svg}</figure>'
 
 
-def _png(figure: Figure, text: str, dpi: int = 80) -> str:
+def _png(figure: Figure, text: str, dpi: int = 90) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -162,13 +162,16 @@ def plot_runtime(rows: Sequence[Mapping[str, Any]]) -> str:
     clicks = [row["clicks"] for row in rows]
     axes.plot(clicks, [row["seconds"] * 1000 for row in rows], "o-", color=COLOURS[0])
     axes.set_xscale("log")
+    axes.set_xticks(clicks, [str(count) for count in clicks])
+    axes.minorticks_off()
     axes.set_xlabel("clicks")
     axes.set_ylabel("ms per prediction", color=COLOURS[0])
     axes.set_ylim(bottom=0)
     memory = axes.twinx()
     memory.plot(clicks, [row["memory_bytes"] / 2**20 for row in rows], "s--", color=COLOURS[1])
     memory.set_ylabel("memory, MiB", color=COLOURS[1])
-    memory.set_ylim(bottom=0)
+    memory.set_ylim(0, 1.25 * max(row["memory_bytes"] for row in rows) / 2**20 or 1)
+    memory.spines["top"].set_visible(False)
     return _svg(figure, "Runtime and memory over the number of clicks")
 
 
@@ -248,12 +251,13 @@ def draw_record(
         figsize=(panel * (len(steps) + 1), panel * height / width + 0.3), layout="constrained"
     )
     axes = figure.subplots(1, len(steps) + 1, squeeze=False)[0]
-    _panel(axes[0], sample.image, truth, [], "ground truth")
+    window = _window(truth, clicks) if single else None
+    _panel(axes[0], sample.image, truth, [], "ground truth", window)
     instances = tuple(range(1, objects + 1))
     for axis, step in zip(axes[1:], steps, strict=True):
         part = clicks[:step]
         labels = predict_label_map(predictor, embedding, part, instances, truth.shape)
-        _panel(axis, sample.image, labels, part, _clicks(step))
+        _panel(axis, sample.image, labels, part, _clicks(step), window)
     return _png(figure, caption)
 
 
@@ -263,6 +267,7 @@ def _panel(
     labels: NDArray[np.integer],
     clicks: Sequence[Click],
     title: str,
+    window: tuple[float, float, float, float] | None = None,
 ) -> None:
     shown = image.astype(np.float32)
     for instance in np.unique(labels[labels > 0]):
@@ -286,8 +291,29 @@ def _panel(
                 color="white",
                 path_effects=_outline(),
             )
-    axes.set_title(title, fontsize=9)
+    if window is not None:
+        axes.set_xlim(window[0], window[2])
+        axes.set_ylim(window[3], window[1])
+    axes.set_title(title, fontsize=11)
     axes.set_axis_off()
+
+
+def _window(
+    truth: NDArray[np.integer], clicks: Sequence[Click]
+) -> tuple[float, float, float, float] | None:
+    """Return x0, y0, x1, y1 of the part to show: object and clicks, in the picture's shape."""
+    height, width = truth.shape
+    rows, columns = np.nonzero(truth)
+    ys = [*map(int, (rows.min(), rows.max())), *(click.y for click in clicks)]
+    xs = [*map(int, (columns.min(), columns.max())), *(click.x for click in clicks)]
+    # Twice the extent, at least a third of the picture.
+    share = max(2 * (max(xs) - min(xs)) / width, 2 * (max(ys) - min(ys)) / height, 1 / 3)
+    if share >= 0.8:
+        return None
+    w, h = share * width, share * height
+    x0 = min(max((min(xs) + max(xs) - w) / 2, 0), width - w)
+    y0 = min(max((min(ys) + max(ys) - h) / 2, 0), height - h)
+    return x0 - 0.5, y0 - 0.5, x0 + w - 0.5, y0 + h - 0.5
 
 
 def _outline() -> list[Any]:

@@ -14,6 +14,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .5rem; border-bottom: 1px solid #ddd; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
+th, td { white-space: nowrap; }
 tr.published td { color: #555; } tr.measured td { font-weight: 600; }
 .note { color: #555; font-size: .9rem; } .scroll { overflow-x: auto; }
 img, svg { max-width: 100%; height: auto; } figure { margin: .8rem 0; }

@@ -272,56 +272,53 @@ def _published(protocol: str, result: RunResult, summary: Mapping[str, Any]) -> 
         "show the range of the literature, not a comparison."
     )
     parts = ["<h2>Published</h2>", note(remark)]
+    name = f"{result.settings.name} (measured)"
+    key: tuple[str, ...]
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
     if protocol == "noc":
-        rows = [
-            (
-                "published",
-                [
-                    f"{r.method} {r.backbone}",
-                    r.dataset,
-                    number(r.noc85),
-                    number(r.noc90),
-                    r.source,
-                ],
-            )
-            for r in PUBLISHED_NOC
-            if not known or r.dataset == result.dataset
+        key, told = ("method", "published in"), "NoC@85 / NoC@90, in clicks."
+        own = _clicks_pair(summary.get("NoC@85"), summary.get("NoC@90"))
+        measured = [name, "this run"]
+        for r in PUBLISHED_NOC:
+            row = rows.setdefault((f"{r.method} {r.backbone}", r.source), {})
+            row[r.dataset] = _clicks_pair(r.noc85, r.noc90)
+    else:
+        key = ("method", "strategy", "published in")
+        told = "NCI / NFO / NFI / mean IoU in percent; IoU 85 %, ten clicks per object."
+        own = _mist_cell(summary["NCI"], summary["NFO"], summary["NFI"], 100 * summary["IoU"])
+        measured = [name, result.settings.strategy, "this run"]
+        for m in PUBLISHED_MIST:
+            row = rows.setdefault((f"{m.method} {m.backbone}", m.strategy or "-", m.source), {})
+            row[m.dataset] = _mist_cell(m.nci, m.nfo, m.nfi, m.iou)
+    # Beside a set that others measured too only that one; otherwise all, as the paper prints them.
+    columns = [result.dataset]
+    if not known:
+        columns += dict.fromkeys(dataset for row in rows.values() for dataset in row)
+    texts = [own if column == result.dataset else "" for column in columns]
+    lines = [("measured", [*measured, *texts])]
+    for title, cells in rows.items():
+        if any(column in cells for column in columns):
+            texts = [cells.get(c, "-" if known or c != result.dataset else "") for c in columns]
+            lines.append(("published", [*title, *texts]))
+    parts += [note(told), table([*key, *columns], lines)]
+    if protocol == "mist":
+        ablation = [
+            ("published", [r.variant, f"{r.nci:.2f}", str(r.nfo), str(r.nfi), r.source])
+            for r in PUBLISHED_ABLATION
         ]
-        own = [f"{result.settings.name} (measured)", result.dataset]
-        own += [number(summary.get("NoC@85")), number(summary.get("NoC@90")), "this run"]
-        header = ["method", "data set", "NoC@85", "NoC@90", "published in"]
-        return [*parts, table(header, [("measured", own), *rows])]
-    cells = [
-        (
-            "published",
-            [
-                f"{r.method} {r.backbone}",
-                r.strategy or "-",
-                r.dataset,
-                f"{r.nci:.2f}",
-                str(r.nfo),
-                str(r.nfi),
-                f"{r.iou:.1f}",
-                r.source,
-            ],
-        )
-        for r in PUBLISHED_MIST
-        if not known or r.dataset == result.dataset
-    ]
-    own = [f"{result.settings.name} (measured)", result.settings.strategy, result.dataset]
-    own += [number(summary[n]) for n in ("NCI", "NFO", "NFI")]
-    own += [number(summary["IoU"] * 100), "this run"]
-    header = ["method", "strategy", "data set", "NCI", "NFO", "NFI", "IoU %", "published in"]
-    ablation = [
-        ("published", [r.variant, f"{r.nci:.2f}", str(r.nfo), str(r.nfi), r.source])
-        for r in PUBLISHED_ABLATION
-    ]
-    return [
-        *parts,
-        table(header, [("measured", own), *cells]),
-        note("Ablation, Swin-T, SBD:"),
-        table(["variant", "NCI", "NFO", "NFI", "published in"], ablation),
-    ]
+        parts += [
+            note("Ablation, Swin-T, SBD (`dynamite ablate` trains these switches):"),
+            table(["variant", "NCI", "NFO", "NFI", "published in"], ablation),
+        ]
+    return parts
+
+
+def _clicks_pair(low: float | None, high: float | None) -> str:
+    return " / ".join("-" if value is None else f"{value:.2f}" for value in (low, high))
+
+
+def _mist_cell(nci: float, nfo: int, nfi: int, iou: float) -> str:
+    return f"{nci:.2f} / {nfo} / {nfi} / {iou:.1f}"
 
 
 def _errors(result: RunResult) -> list[str]:

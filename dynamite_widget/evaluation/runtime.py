@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +30,9 @@ class RuntimeRow:
     seconds : float
         Median time of a prediction, in seconds; `embed_seconds` once per picture.
     memory_bytes : int
-        Peak so far: of the GPU if the process uses one, else of the whole process (which never
-        shrinks, so read it from left to right).
+        Peak during these predictions: of the GPU if the process uses one, else of the whole
+        process, libraries and network included. (Where the system cannot start its peak anew, which
+        is all but Linux, the peak so far.)
     """
 
     clicks: int
@@ -77,6 +81,7 @@ def measure_runtime(
         part = clicks[:count]
         instances = sorted({click.instance for click in part} - {0})
         seconds = []
+        _start_peak_anew()
         for _ in range(repeats + 1):
             start = time.perf_counter()
             predict_label_map(predictor, embedding, part, instances, (height, width))
@@ -86,10 +91,31 @@ def measure_runtime(
     return rows
 
 
-def _peak_memory_bytes() -> int:
+_STATUS = Path("/proc/self/status")
+
+
+def _cuda() -> Any:
+    """Return torch.cuda if this process uses it."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return int(torch.cuda.max_memory_allocated())
+        return torch.cuda
+    return None
+
+
+def _start_peak_anew() -> None:
+    if cuda := _cuda():
+        cuda.reset_peak_memory_stats()
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM; Linux only
+
+
+def _peak_memory_bytes() -> int:
+    if cuda := _cuda():
+        return int(cuda.max_memory_allocated())
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = _STATUS.read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
     try:
         import resource
     except ModuleNotFoundError:  # Windows
