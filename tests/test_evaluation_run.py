@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image
 
 from dynamite_widget import cli
 from dynamite_widget.errors import DataError
-from dynamite_widget.evaluation import estimate_cost, open_evaluation_dataset
+from dynamite_widget.evaluation import estimate_cost, figures, open_evaluation_dataset
 from dynamite_widget.evaluation.baselines import (
     BASELINES,
     GrabCut,
@@ -307,6 +308,44 @@ def test_runtime_rows_grow_with_clicks() -> None:
     rows = measure_runtime(make_baseline("disc"), image, (1, 4), repeats=1)
     assert [row.clicks for row in rows] == [1, 4]
     assert all(row.seconds > 0 for row in rows)
+    if sys.platform == "linux":
+        assert all(row.memory_bytes > 1e7 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "there", "elsewhere"),
+    [("noc", "GrabCut", "1.46 / 1.56", "4.11 / 5.34"), ("mist", "SBD", "2.74", "5.70 / 11958")],
+)
+def test_published_rows_of_the_same_set_stand_beside_the_measured_one(
+    tmp_path: Path, data: str, protocol: str, name: str, there: str, elsewhere: str
+) -> None:
+    result = run_evaluation(
+        RunSettings(data, protocol, baseline="disc", budget=2, iou_threshold=0.9), tmp_path / "run"
+    )
+    page = write_report(replace(result, dataset=name), tmp_path / "known", pictures=0).read_text()
+    assert there in page
+    assert elsewhere not in page
+    assert "disc (measured)" in page
+    page = write_report(result, tmp_path / "other", pictures=0).read_text()
+    assert there in page
+    assert elsewhere in page
+    assert "not a comparison" in page
+
+
+def test_drawn_part_holds_object_and_clicks() -> None:
+    truth = np.zeros((300, 400), np.int32)
+    truth[20:30, 350:370] = 1
+    clicks = [Click(x=399, y=40, instance=0, t=0)]
+    window = figures._window(truth, clicks)
+    assert window is not None
+    x0, y0, x1, y1 = window
+    assert -0.5 <= x0 <= 350
+    assert 399 < x1 <= 399.5
+    assert -0.5 <= y0 <= 20
+    assert 40 < y1 <= 299.5
+    assert (x1 - x0) / (y1 - y0) == pytest.approx(400 / 300)
+    truth[:] = 1
+    assert figures._window(truth, clicks) is None
 
 
 def test_published_tables_are_complete() -> None:
