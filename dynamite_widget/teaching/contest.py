@@ -121,12 +121,13 @@ class Challenge(ipywidgets.VBox):
         self._robot = Robot(predictor, picture, self.truth, iou_threshold)
         self._lock = threading.Lock()
         self.widget = DynaMITeWidget(picture, predictor=predictor, classes=classes)
-        self._robot_view = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+        own_size = {"max_width": "100%", "align_self": "flex-start"}
+        self._robot_view = ipywidgets.Image(format="png", layout=own_size)
         self._table = ipywidgets.HTML()
         self._finish = ipywidgets.Button(
             description="Finish", icon="flag-checkered", tooltip="compare both, click by click"
         )
-        self._result = ipywidgets.Image(format="png", layout={"display": "none"})
+        self._result = ipywidgets.Image(format="png", layout={**own_size, "display": "none"})
         self._note = ipywidgets.HTML()
         super().__init__(
             [

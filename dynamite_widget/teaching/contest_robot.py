@@ -70,9 +70,11 @@ class Robot:
         self._reach(clicks)
         made = min(clicks, len(self._maps) - 1)
         height, width = self._picture.shape[:2]
-        scale = min(1.0, _LONG_SIDE_PX / max(height, width))
+        scale = min(2.0, _LONG_SIDE_PX / max(height, width))
         size = max(1, round(height * scale)), max(1, round(width * scale))
-        small = np.array(Image.fromarray(self._picture).resize(size[::-1], Image.Resampling.BOX))
+        small = np.array(
+            Image.fromarray(self._picture).resize(size[::-1], Image.Resampling.BICUBIC)
+        )
         frame = Image.fromarray(blend(small, drawing.nearest(self._maps[made], *size)))
         session = ClickSession(height, width)
         for _ in range(self.annotator.objects):

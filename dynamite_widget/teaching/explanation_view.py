@@ -64,7 +64,9 @@ class ExplanationView(ipywidgets.VBox):
             description="head",
         )
         self._text = ipywidgets.HTML()
-        self._image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+        self._image = ipywidgets.Image(
+            format="png", layout={"max_width": "100%", "align_self": "flex-start"}
+        )
         super().__init__(
             [
                 ipywidgets.HBox(
