@@ -119,6 +119,7 @@ def plot_histogram(result: RunResult) -> str:
     ticks = [1, *range(5, budget, 5), budget, budget + 1]
     axes.set_xticks(ticks, [*map(str, ticks[:-1]), "\nnever"])
     axes.set_xlabel("clicks until the IoU was reached")
+    axes.yaxis.set_major_locator(_integers())
     axes.set_ylabel("objects")
     axes.legend(frameon=False)
     return _svg(figure, "Histogram of the number of clicks")
@@ -130,6 +131,7 @@ def plot_ratio_histogram(result: RunResult) -> str:
     ratios = [record["n_clicks"] / record["n_objects"] for record in result.records]
     edges = np.linspace(1, result.settings.budget, 2 * result.settings.budget - 1)
     axes.hist(ratios, bins=list(edges), color=COLOURS[0])
+    axes.yaxis.set_major_locator(_integers())
     axes.set_xlabel("clicks per object")
     axes.set_ylabel("pictures")
     return _svg(figure, "Histogram of clicks per object")

@@ -68,6 +68,7 @@ def write_report(
         from .runtime import measure_runtime
 
         image = open_run_data(result.settings)[0].image
+        content["runtime picture"] = f"{image.shape[1]}x{image.shape[0]}"
         content["runtime"] = [asdict(row) for row in measure_runtime(predictor, image)]
     write_atomically(out / "report.json", json.dumps(plain(content), indent=2) + "\n")
     write_atomically(out / "samples.csv", _csv(result.records))
@@ -232,7 +233,15 @@ def _figures(
         "and workers share the machine).</p>"
     )
     if content.get("runtime"):
+        parts += ["<h2>Time and memory over the number of clicks</h2>"]
         parts += [figures.plot_runtime(content["runtime"])]
+        parts.append(
+            note(
+                f"One picture of {content['runtime picture']} pixels, five instances and background"
+                ", after the run; median of three predictions, and the peak of the whole process "
+                "(of the GPU where there is one)."
+            )
+        )
         parts.append(note(f"published: {'; '.join(PUBLISHED_RUNTIME)}"))
     return parts
 
