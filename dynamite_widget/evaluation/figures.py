@@ -201,6 +201,7 @@ def draw_extremes(
     ranked = sorted(
         (record for record in result.records if record["clicks"]), key=_badness, reverse=True
     )
+    count = min(count, (len(ranked) + 1) // 2)  # in short runs the better half is not "worst"
     chosen = [("worst", record) for record in ranked[:count]]
     chosen += [("best", r) for r in ranked[::-1][:count] if r not in ranked[:count]]
     dataset = open_run_data(result.settings)

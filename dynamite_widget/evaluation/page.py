@@ -15,7 +15,7 @@ table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabula
 th, td { padding: .2rem .5rem; border-bottom: 1px solid #ddd; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 th, td { white-space: nowrap; }
-tr.published td { color: #555; } tr.measured td { font-weight: 600; }
+tr.published td { color: #555; font-size: .9rem; } tr.measured td { font-weight: 600; }
 .note { color: #555; font-size: .9rem; } .scroll { overflow-x: auto; }
 img, svg { max-width: 100%; height: auto; } figure { margin: .8rem 0; }
 figcaption { color: #555; font-size: .9rem; } code { background: #f3f3f3; padding: .1rem .25rem; }

@@ -316,7 +316,7 @@ def _published(protocol: str, result: RunResult, summary: Mapping[str, Any]) -> 
             for r in PUBLISHED_ABLATION
         ]
         parts += [
-            note("Ablation, Swin-T, SBD (`dynamite ablate` trains these switches):"),
+            note("Ablation, Swin-T, SBD (the command dynamite ablate trains these switches):"),
             table(["variant", "NCI", "NFO", "NFI", "published in"], ablation),
         ]
     return parts
