@@ -19,7 +19,9 @@ from browser.lab import Lab  # noqa: E402
 from browser.standalone import notebook_page  # noqa: E402
 
 MAX_BYTES = 300_000
-CELL = """annotator = DatasetAnnotator("images", "annotations", classes=["cat", "cup", "coin"]{model})
+CELL = """annotator = DatasetAnnotator(
+    "images/*.jpg", "annotations", classes=["cat", "cup", "coin"]{model}
+)
 annotator"""
 WORK = """
 def go(name, clicks, **marks):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 SIZES = {"astronaut.jpg": (512, 512), "cat.jpg": (451, 300), "coffee.jpg": (600, 400)}
 CELL = """from dynamite_widget import DatasetAnnotator
 from stand_ins import Discs
-annotator = DatasetAnnotator("images", "{output}", classes=["thing", "<b>bold</b>"],
+annotator = DatasetAnnotator("{source}", "{output}", classes=["thing", "<b>bold</b>"],
                              predictor=Discs())
 annotator"""
 
@@ -49,7 +50,11 @@ def click_and_wait(view: View, x: float, y: float) -> None:
 
 
 def test_three_pictures_reload_restart_resume_export(lab: Lab) -> None:
-    lab.write("annotate.ipynb", [CELL.format(output="kept")])
+    folder = lab.root / "three"
+    folder.mkdir(exist_ok=True)
+    for name in SIZES:
+        shutil.copy(lab.root / "images" / name, folder)
+    lab.write("annotate.ipynb", [CELL.format(source="three", output="kept")])
     lab.open("annotate.ipynb")
     lab.run_all()
     page = Page(lab)
@@ -64,12 +69,13 @@ def test_three_pictures_reload_restart_resume_export(lab: Lab) -> None:
     view = page.picture("coffee.jpg")
     click_and_wait(view, 300, 180)
     click_and_wait(view.press("n"), 100, 300)
-    page.wait_text("2 of 4 done")
+    page.wait_text("2 of 3 done")
     page.tile("cat.jpg").locator("img[src]").wait_for()
     assert page.tile("cat.jpg").get_attribute("data-status") == "done"
 
     # The page is loaded again: the kernel still has everything.
     assert lab.value("annotator.flush()")
+    lab.command("docmanager:save")
     lab.page.reload()
     lab.wait_ready()
     page = Page(lab)
@@ -87,7 +93,7 @@ def test_three_pictures_reload_restart_resume_export(lab: Lab) -> None:
     view.press("Control+z").wait_overlay(100, 300, visible=False)
     view.wait_overlay(300, 180, visible=True)
     view.press("Control+Enter")
-    page.wait_text("3 of 4 done")
+    page.wait_text("3 of 3 done")
 
     # Looked through, one picture opened from there.
     page.push("▦ Review")
@@ -112,8 +118,7 @@ def test_read_only_when_open_elsewhere_and_text_is_no_markup(lab: Lab) -> None:
     name = "<img src=x onerror=alert(1)>.jpg"
     (folder / name).write_bytes((lab.root / "images" / "cat.jpg").read_bytes())
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff not a picture")
-    cell = CELL.format(output="locked").replace('"images"', '"odd"')
-    lab.write("second.ipynb", [cell])
+    lab.write("second.ipynb", [CELL.format(source="odd", output="locked")])
     lab.open("second.ipynb")
     # Somebody else holds the lock.
     lab.kernel(
