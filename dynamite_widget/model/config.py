@@ -54,6 +54,8 @@ class ModelConfig:
         Extension (b): relative-coordinate term in the mask head.
     refine_width : int
         Extension (d): width of the convolutional refinement of fused logits, 0 = off.
+    connected_instances : bool
+        Extension (e): regions that none of an instance's clicks reaches are taken away from it.
     mask_padding_queries : bool
         Hide batch-padding queries from attention. The paper's batches let them take part as
         background (only while training: a single image is never padded).
@@ -83,6 +85,7 @@ class ModelConfig:
     identity_codes: int = 0
     relative_mask: bool = False
     refine_width: int = 0
+    connected_instances: bool = False
     mask_padding_queries: bool = False
 
     def __post_init__(self) -> None:
@@ -139,6 +142,7 @@ PRESETS: dict[str, ModelConfig] = {
             identity_codes=64,
             relative_mask=True,
             refine_width=32,
+            connected_instances=True,
             mask_padding_queries=True,
             time_scale=64,
             # What the ImageNet weights of this backbone were trained with.

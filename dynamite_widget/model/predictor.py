@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import numbers
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..errors import SessionError
 from ..images import MAX_MEGAPIXELS, load_image, picture_hash
 from ..segmentation import Segmentation
+from .components import keep_clicked_regions
 from .config import ModelConfig
 from .render import LogitsRenderer, MaskLogits
 from .resize import preprocess
@@ -204,7 +205,11 @@ class Predictor:
         tensors = click_tensors(points, embedding)
         with torch.inference_mode(), self._precision():
             decoded = self.model.decode_clicks(embedding.prepared, [tensors], exact=self.exact)
-        renderer = LogitsRenderer(_mask_logits(decoded.final, embedding.network_size))
+            masks = _mask_logits(decoded.final, embedding.network_size)
+            if self.config.connected_instances:
+                logits = keep_clicked_regions(masks.logits, masks.channel_instance, tensors)
+                masks = replace(masks, logits=logits)
+        renderer = LogitsRenderer(masks)
         return Segmentation(
             embedding.height, embedding.width, ids, renderer, thumbnail=embedding.thumbnail
         )
