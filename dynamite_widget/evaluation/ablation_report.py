@@ -110,8 +110,8 @@ def _page(settings: AblationSettings, rows: Sequence[Row]) -> str:
     recipe = settings.recipe
     title = f"Ablation of {recipe.preset}"
     header = ["variant", "repeats", *METRICS, "NCI - full", "parameters", "train min"]
-    header += ["NCI published", "NFO published", "NFI published"]
-    measured = [(_kind(row), [*_cells(row), *_published_cells(row.variant.title)]) for row in rows]
+    header += ["published NCI / NFO / NFI"]
+    measured = [(_kind(row), [*_cells(row), _published(row.variant.title)]) for row in rows]
     changed = _changes(settings.model_changes)
     limit = "all" if settings.limit is None else str(settings.limit)
     rules = (
@@ -122,7 +122,7 @@ def _page(settings: AblationSettings, rows: Sequence[Row]) -> str:
         f"{settings.budget} clicks per object."
     )
     source = (
-        f"Published columns: {PUBLISHED_ABLATION[0].source}; Swin-T trained in full, SBD, mean of "
+        f"Published: {PUBLISHED_ABLATION[0].source}; Swin-T trained in full, SBD, mean of "
         "three runs. Other network, data and training: compare directions, not numbers."
     )
     parts = [
@@ -141,9 +141,9 @@ def _kind(row: Row) -> str:
     return "measured" if not row.variant.changes else ""
 
 
-def _published_cells(title: str) -> list[str]:
+def _published(title: str) -> str:
     row = _PUBLISHED.get(title)
-    return ["-"] * 3 if row is None else [f"{row.nci:.2f}", str(row.nfo), str(row.nfi)]
+    return "-" if row is None else f"{row.nci:.2f} / {row.nfo} / {row.nfi}"
 
 
 def _changes(changes: Mapping[str, Any]) -> str:

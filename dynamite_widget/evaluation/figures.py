@@ -279,6 +279,8 @@ def _panel(
         shown[mask] = 0.6 * shown[mask] + 0.4 * fill
         edge = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
         shown[edge] = fill
+        around = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~mask
+        shown[around] = 255  # seen on any colour
     axes.imshow(shown.clip(0, 255).astype(np.uint8))
     for number, click in enumerate(clicks, start=1):
         colour = "#ffffff" if click.instance == 0 else _hex(click.instance)
