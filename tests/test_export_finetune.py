@@ -107,6 +107,17 @@ def test_fine_tuning_on_the_export_gives_weights_that_predict(
     assert segmentation.label_map[row, column] == 1
 
 
+@pytest.mark.parametrize(
+    ("more", "warmup"), [([], 200), (["--samples", "40"], 4), (["--samples", "9000"], 200)]
+)
+def test_short_runs_warm_up_shortly(more: list[str], warmup: int) -> None:
+    from dynamite_widget.training.cli import _recipe
+
+    arguments = ["train", "--finetune", "coco.json", *more]
+    recipe = _recipe(cli.build_parser("train").parse_args(arguments))
+    assert recipe.optimiser.warmup_samples == warmup
+
+
 def test_pictures_elsewhere_are_asked_for(
     annotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -162,6 +162,10 @@ def _recipe(args: argparse.Namespace) -> Any:
         for name in ("samples", "batch_size", "seed")
         if getattr(args, name) is not None
     ]
+    if args.samples is not None:
+        # A warm-up made for the recipe's own length would fill a short run.
+        warmup = min(recipe.optimiser.warmup_samples, args.samples // 10)
+        changes.append(f"optimiser.warmup_samples={warmup}")
     return recipe.override([*changes, *args.set])
 
 
