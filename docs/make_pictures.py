@@ -44,9 +44,13 @@ COINS = """
 coins = load_image("images/coins.jpg")[:150, :184]
 truth = read_truth(load_image("images/coins_truth.png")[:150, :184, 0], coins.shape[:2])
 game = challenge(coins, truth, classes=["coin"], budget=10)
+game.widget.layout.width = "640px"
 """
 COINS_CLICKS = """
-for x, y in [(44, 55), (100, 57), (155, 51), (46, 124), (103, 126), (154, 127)]:
+for x, y in [(44, 55), (100, 57), (155, 51)]:
+    game.widget.click(x, y, "new")
+game.widget.click_background(75, 92)
+for x, y in [(46, 124), (103, 126), (154, 127)]:
     game.widget.click(x, y, "new")
 game.widget.wait()
 game.finish()
