@@ -60,11 +60,11 @@ def test_a_robot_annotates_everything(tmp_path: Path) -> None:
 
 
 def test_a_loop_that_ends_early_keeps_what_was_done(tmp_path: Path) -> None:
-    with annotate(tmp_path) as annotator, pytest.raises(ZeroDivisionError):
+    with annotate(tmp_path) as annotator:
         for item in annotator:
             item.click(5, 5)
             if item.name == "b.png":
-                raise ZeroDivisionError
+                break
             item.done()
     with annotate(tmp_path) as annotator:
         assert annotator.progress.done == 1

@@ -22,9 +22,13 @@ from dynamite_widget.session import ClickSession
 ODD = "bb<b>x&.png"
 
 
-@pytest.fixture
-def annotator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynamite_widget.annotator.view.REFRESH_DELAY_S", 0.0)
+
+
+@pytest.fixture
+def annotator(tmp_path: Path) -> Iterator[Any]:
     with annotate(tmp_path, names=f"a.png b.png {ODD} d.png") as made:
         yield made
 

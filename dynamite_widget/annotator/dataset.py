@@ -540,7 +540,9 @@ class DatasetAnnotator(SetResults):
         return count
 
     def _known_classes(self, given: Iterable[str] | None) -> tuple[str, ...]:
-        used = dict.fromkeys(name for _, record in self.store.items() for name in record.classes)
+        # Most pictures share a few combinations.
+        combinations = dict.fromkeys(record.classes for _, record in self.store.items())
+        used = dict.fromkeys(name for classes in combinations for name in classes)
         if given is not None:
             return tuple(dict.fromkeys((*given, *used)))
         content: Mapping[str, Any] = self.source.coco() or {}

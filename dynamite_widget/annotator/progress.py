@@ -64,10 +64,10 @@ class Counts:
             self._by_status[record.status] += 1
             self._flagged += record.flagged
             if record.status == "done" and record.seconds > 0:
-                finished.append((record.at, record.seconds, record.instances))
+                finished.append(record)
         self._by_status["todo"] += total - known
-        newest = heapq.nlargest(WINDOW, finished)
-        self._pace = Pace((seconds, instances) for _, seconds, instances in reversed(newest))
+        newest = heapq.nlargest(WINDOW, finished, key=lambda record: record.at)
+        self._pace = Pace((record.seconds, record.instances) for record in reversed(newest))
 
     def change(self, before: Record, after: Record) -> None:
         """Take in that the record of a picture was replaced."""

@@ -73,11 +73,11 @@ def test_three_pictures_reload_restart_resume_export(lab: Lab) -> None:
     page.tile("cat.jpg").locator("img[src]").wait_for()
     assert page.tile("cat.jpg").get_attribute("data-status") == "done"
 
-    # The page is loaded again: the kernel still has everything.
+    # The page is loaded again: the cell takes over from the annotator of its last run.
     assert lab.value("annotator.flush()")
-    lab.command("docmanager:save")
     lab.page.reload()
     lab.wait_ready()
+    lab.run_all()
     page = Page(lab)
     view = page.picture("coffee.jpg").wait_overlay(300, 180, visible=True)
     page.tile("coffee.jpg").locator("img[src]").wait_for()
@@ -109,6 +109,8 @@ def test_three_pictures_reload_restart_resume_export(lab: Lab) -> None:
     found = [names[record["image_id"]] for record in content["annotations"]]
     assert sorted(found) == ["astronaut.jpg", "cat.jpg", "cat.jpg", "coffee.jpg"]
     lab.kernel("annotator.close()")
+    # anywidget reports models that are closed while they load, as those of the first run were.
+    lab.problems[:] = [p for p in lab.problems if "Failed to initialize model" not in p]
 
 
 def test_read_only_when_open_elsewhere_and_text_is_no_markup(lab: Lab) -> None:

@@ -1,0 +1,228 @@
+"""Time and memory of annotating sets: opening 100 000 files, going on, saving behind.
+
+Measures, each in a process of its own:
+
+- ``open``: seconds and peak memory of `DatasetAnnotator` on a folder of many (empty) files, with
+  nothing annotated and with every picture in the index;
+- ``move``: milliseconds of a step of the queue in sets of different size (it must not grow);
+- ``next``: from `next` until the first click can be answered (the picture is embedded), with and
+  without reading ahead, and with embeddings on the disk; needs the bundled model;
+- ``lag``: how long after an edit it is on the disk, at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def peak_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1)
+
+
+def make_files(folder: Path, count: int, per_folder: int = 1000) -> None:
+    for number in range(count):
+        if number % per_folder == 0:
+            place = folder / f"part-{number // per_folder:04}"
+            place.mkdir(parents=True)
+        os.close(os.open(place / f"picture_{number}.jpg", os.O_CREAT | os.O_WRONLY))
+
+
+def make_pictures(folder: Path, count: int, size: tuple[int, int] = (480, 640)) -> None:
+    """Write noisy photographs of discs."""
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    ys, xs = np.ogrid[: size[0], : size[1]]
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        pixels = np.empty((*size, 3), np.float32)
+        pixels[:] = rng.integers(40, 120, 3)
+        for _ in range(6):
+            y, x, r = rng.integers(0, size[0]), rng.integers(0, size[1]), rng.integers(20, 90)
+            pixels[(ys - y) ** 2 + (xs - x) ** 2 < r**2] = rng.integers(80, 255, 3)
+        pixels += rng.normal(0, 6, pixels.shape)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number:04}.jpg")
+
+
+def worker_open(folder: Path, known: bool) -> dict[str, Any]:
+    began = time.perf_counter()
+    from dynamite_widget import DatasetAnnotator
+
+    imported, cpu = time.perf_counter(), time.process_time()
+    annotator = DatasetAnnotator(folder / "pictures", folder / ("known" if known else "new"))
+    opened = time.perf_counter()
+    result = {
+        "pictures": len(annotator),
+        "open_s": round(opened - imported, 2),
+        "open_cpu_s": round(time.process_time() - cpu, 2),
+        "with_import_s": round(opened - began, 2),
+        "peak_mb": peak_mb(),
+    }
+    annotator.store.close()
+    return result
+
+
+def worker_fill(folder: Path) -> dict[str, Any]:
+    """Write an index in which every picture is done."""
+    from dynamite_widget.annotator.index import Record, record_entry
+    from dynamite_widget.annotator.listing import scan
+    from dynamite_widget.annotator.store import AnnotationStore
+
+    store = AnnotationStore(folder / "known")
+    record = Record("done", False, "", 3, 5, ("cat", "dog"), 21.5, 0.93, 0.01, 1.8e9)
+    store._index.append(record_entry(key, record) for key in scan(folder / "pictures"))
+    store.close()
+    return {}
+
+
+def worker_move(folder: Path) -> dict[str, Any]:
+    sys.path.insert(0, str(ROOT / "tests"))
+    from kernel_fakes import FakePredictor
+
+    from dynamite_widget import DatasetAnnotator
+
+    result = {}
+    picture = str(folder / "small" / "0000.jpg")
+    for count in (100, 100_000):
+        source = {f"{n:06}.jpg": picture for n in range(count)}
+        output = folder / f"move-{count}"
+        annotator = DatasetAnnotator(source, output, predictor=FakePredictor(), prefetch=False)
+        annotator.open(count // 2)
+        times = []
+        for _ in range(40):
+            annotator.widget.wait()
+            began = time.perf_counter()
+            annotator.mark(status="done")
+            annotator.next()
+            times.append((time.perf_counter() - began) * 1000)
+        result[f"median_ms_of_{count}"] = round(statistics.median(times), 1)
+        annotator.close()
+    return result
+
+
+def worker_next(folder: Path, how: str, pictures: int) -> dict[str, Any]:
+    from dynamite_widget import DatasetAnnotator, Predictor, load_model
+    from dynamite_widget.annotator import precompute
+
+    predictor = Predictor(load_model())
+    source, output = folder / "photos", folder / f"next-{how}"
+    if how == "disk":
+        precompute(source, output / "embeddings", predictor=predictor)
+    annotator = DatasetAnnotator(source, output, predictor=predictor, prefetch=how == "ahead")
+    annotator.widget.wait()
+    times = []
+    for _ in range(pictures - 1):
+        if how == "ahead":
+            settle(annotator)  # a person looks at the picture meanwhile
+        began = time.perf_counter()
+        annotator.next()
+        annotator.widget.wait()  # embedded, and the state without clicks answered
+        times.append((time.perf_counter() - began) * 1000)
+    annotator.close()
+    return {"median_ms": round(statistics.median(times), 1), "worst_ms": round(max(times), 1)}
+
+
+def settle(annotator: Any) -> None:
+    """Wait until the next picture is read and embedded."""
+    from dynamite_widget.inference import Job
+
+    annotator._desk._ahead_thread.drain()
+    idle = threading.Event()
+    job = Job(lambda *_: idle.set(), idle.set, lambda _: idle.set())
+    annotator.widget.controller.ask(job)
+    idle.wait()
+
+
+def worker_lag(folder: Path) -> dict[str, Any]:
+    """Click at random moments, and see when a file that has the click is there."""
+    import random
+
+    sys.path.insert(0, str(ROOT / "tests"))
+    from kernel_fakes import FakePredictor
+
+    from dynamite_widget import DatasetAnnotator
+
+    annotator = DatasetAnnotator(folder / "small", folder / "lag", predictor=FakePredictor())
+    item = annotator.current
+    path = annotator.store.session_path(item.name)
+    rng = random.Random(0)
+    lags = []
+    for number in range(60):
+        clicked = time.perf_counter()
+        item.click(number, rng.randrange(60), "new")
+        wanted = f'"x": {number},'
+        while not (path.exists() and wanted in path.read_text()):
+            time.sleep(0.005)
+        lags.append((time.perf_counter() - clicked) * 1000)
+        time.sleep(rng.random() * 0.1)
+    annotator.close()
+    return {"median_ms": round(statistics.median(lags)), "worst_ms": round(max(lags))}
+
+
+def ask(folder: Path, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--worker", str(folder), *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(" ".join(arguments), answer, flush=True)
+    return answer
+
+
+def work(folder: Path, name: str, *arguments: str) -> dict[str, Any]:
+    if name == "open":
+        return worker_open(folder, arguments[0] == "known")
+    if name == "next":
+        return worker_next(folder, arguments[0], int(arguments[1]))
+    return {"fill": worker_fill, "move": worker_move, "lag": worker_lag}[name](folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--pictures", type=int, default=12, help="of the part 'next'")
+    parser.add_argument("--parts", nargs="+", default=["open", "move", "next", "lag"])
+    parser.add_argument("--json", action="store_true", help="last line: one JSON object")
+    parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        print(json.dumps(work(Path(args.worker[0]), *args.worker[1:])))
+        return
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "open" in args.parts:
+            make_files(folder / "pictures", args.files)
+            results["open, new"] = ask(folder, "open", "new")
+            ask(folder, "fill")
+            results["open, all done"] = ask(folder, "open", "known")
+        make_pictures(folder / "small", 2, (60, 80))
+        if "move" in args.parts:
+            results["move"] = ask(folder, "move")
+        if "next" in args.parts:
+            make_pictures(folder / "photos", args.pictures)
+            for how in ("plain", "ahead", "disk"):
+                results[f"next, {how}"] = ask(folder, "next", how, str(args.pictures))
+        if "lag" in args.parts:
+            results["lag"] = ask(folder, "lag")
+    if args.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
