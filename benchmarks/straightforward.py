@@ -10,6 +10,7 @@ as the yardstick of `latency.py` and as a check of the network's shortcuts.
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -17,10 +18,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from dynamite_widget.model import deformable
 from dynamite_widget.model.attention import Attention
 from dynamite_widget.model.dynamite import DynaMITe
 from dynamite_widget.model.position import sine_code_2d
 from dynamite_widget.model.structures import ClickTensors, ImageFeatures
+
+
+def encode(model: DynaMITe, pixels: Tensor) -> ImageFeatures:
+    """Run backbone and pixel decoder step by step in the type of the weights.
+
+    Windows attend by explicit products with masks built anew, and deformable attention samples
+    each level by `grid_sample`, as published code does without its compiled operator.
+    """
+    backbone: Any = model.backbone
+    blocks = [m for m in backbone.modules() if hasattr(m, "fused_attn")]
+    were = [block.fused_attn for block in blocks]
+    for block in blocks:
+        block.fused_attn = False
+    if hasattr(backbone, "_masks"):
+        backbone._masks.clear()
+    try:
+        with mock.patch.object(deformable, "_by_rows", return_value=False):
+            return model.encode_image(pixels)
+    finally:
+        for block, fused in zip(blocks, were, strict=True):
+            block.fused_attn = fused
 
 
 def mask_logits(

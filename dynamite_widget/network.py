@@ -41,5 +41,6 @@ def embedding_key(picture: Picture, predictor: Any) -> Key:
     model = getattr(predictor, "model", None)
     parameters = getattr(model, "parameters", None)
     dtype = next((str(p.dtype) for p in parameters()), "") if callable(parameters) else ""
+    dtype = getattr(predictor, "precision", dtype)
     device = getattr(predictor, "device", "")
     return picture.hash, f"{checkpoint_hash(predictor)}|{device}|{dtype}"

@@ -108,11 +108,11 @@ def attention_inputs(batch: int = 2, dtype: torch.dtype = torch.float32):
 
 
 def test_both_ways_of_deformable_attention_agree(monkeypatch):
-    from dynamite_widget.model import pixel_decoder
+    from dynamite_widget.model import deformable
 
     value, shapes, locations, weights = attention_inputs()
     whole = deformable_attention(value, shapes, locations, weights)
-    monkeypatch.setattr(pixel_decoder, "_CHUNK", 16)
+    monkeypatch.setattr(deformable, "_CHUNK", 16)
     chunked = deformable_attention(value, shapes, locations, weights)
     with_gradient = deformable_attention(value.requires_grad_(), shapes, locations, weights)
     assert with_gradient.requires_grad

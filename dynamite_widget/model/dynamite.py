@@ -6,6 +6,7 @@ Training, evaluation, `Predictor` and widget all call these three.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -80,11 +81,18 @@ class DynaMITe(nn.Module):
                 f"pixels must be (B, 3, Hp, Wp) with sides that are multiples of {STRIDE}, "
                 f"got {tuple(pixels.shape)}"
             )
-        maps = self.backbone(pixels)
+        with self._backbone_precision(pixels.device.type):
+            maps = self.backbone(pixels)
         multi_scale, mask_features = self.pixel_decoder(maps)
         detail = maps[0] if self.config.refine_width else None
         size = (int(pixels.shape[2]), int(pixels.shape[3]))
         return ImageFeatures(tuple(multi_scale), mask_features, detail, size)
+
+    def _backbone_precision(self, device_type: str) -> contextlib.AbstractContextManager[object]:
+        """Keep backbones that add up in the type of products out of a CPU's autocast."""
+        if device_type != "cpu" or torch.is_grad_enabled() or self.backbone.adds_in_float32:
+            return contextlib.nullcontext()
+        return torch.autocast("cpu", enabled=False)
 
     def prepare(self, features: ImageFeatures) -> PreparedFeatures:
         """Compute every product of the picture that no click changes; see `PreparedFeatures`."""

@@ -193,7 +193,7 @@ class InteractiveTransformer(nn.Module):
             return Decoded(final, tuple(predictions))
         if all_predictions:
             predictions.append(final)
-        return Decoded(self._refined(final, queries, prepared), tuple(predictions))
+        return Decoded(self._refined(final, queries, prepared, exact), tuple(predictions))
 
     def _encoder_layer(
         self,
@@ -273,13 +273,16 @@ class InteractiveTransformer(nn.Module):
                 query = attn.project_query(y + code)
                 y = cross(y, query, attn.project_key(located), attn.project_value(x), hidden)
                 y = ffn(y)
-            if self.config.decoder_stride == 4:
-                mask_features = y.transpose(1, 2).unflatten(-1, size)
-            else:
-                change = (y - prepared.decoder_tokens).transpose(1, 2).unflatten(-1, size)
-                mask_features = mask_features + F.interpolate(
-                    change, scale_factor=2, mode="bilinear", align_corners=False
+            if self.config.decoder_stride == 8:
+                # The mask head is linear, and so is enlarging: it is done to few logits instead of
+                # many features.
+                _, embedding = self.mask_embedding(x)
+                change = embedding @ (y - prepared.decoder_tokens).transpose(1, 2)
+                enlarged = F.interpolate(
+                    change.unflatten(-1, size), scale_factor=2, mode="bilinear", align_corners=False
                 )
+                return self._full_logits(x, queries, prepared) + enlarged
+            mask_features = y.transpose(1, 2).unflatten(-1, size)
         return self._full_logits(x, queries, prepared, mask_features)
 
     def _goes_by_pixels(self, prepared: PreparedFeatures, all_predictions: bool) -> bool:
@@ -339,7 +342,7 @@ class InteractiveTransformer(nn.Module):
         return Prediction(logits[None], owner)
 
     def _refined(
-        self, coarse: Prediction, queries: QueryBatch, prepared: PreparedFeatures
+        self, coarse: Prediction, queries: QueryBatch, prepared: PreparedFeatures, exact: bool
     ) -> Prediction:
         """Fuse the queries of each instance and refine instance by instance."""
         assert self.refine is not None
@@ -356,13 +359,20 @@ class InteractiveTransformer(nn.Module):
                 own = clicks == instance
                 rows.append((i, k))
                 row_clicks.append((queries.yx[i, own], queries.yx[i, (clicks >= 0) & ~own]))
-        refined = self.refine(
-            [fused for fused, _ in groups],
-            rows,
-            row_clicks,
-            prepared.refine_context,
-            prepared.padded_size,
-        )
+        if exact or len(groups) > 1 or coarse.logits.device.type != "cpu":
+            refined = self.refine(
+                [fused for fused, _ in groups],
+                rows,
+                row_clicks,
+                prepared.refine_context,
+                prepared.padded_size,
+            )
+        else:
+            refined = [
+                self.refine.refine_near(
+                    groups[0][0], row_clicks, prepared.refine_context, prepared.padded_size
+                )
+            ]
         height, width = coarse.logits.shape[-2:]
         out = refined[0].new_full((len(groups), most + 1, height, width), -1e4)
         for i, logits in enumerate(refined):

@@ -1,7 +1,7 @@
 """The published pixel decoder: deformable attention over three levels, then a pyramid to stride 4.
 
-Multi-scale deformable attention is plain PyTorch (no compiled operator). Entry names equal those
-of the authors' checkpoints. The convolutional decoder of the ``lite`` preset is another module.
+Entry names equal those of the authors' checkpoints. The sampling is in `deformable.py`; the
+convolutional decoder of the ``lite`` preset is another module.
 """
 
 from __future__ import annotations
@@ -13,123 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamite_widget.model.config import ModelConfig
+from dynamite_widget.model.deformable import deformable_attention, deformable_attention_at
 from dynamite_widget.model.position import sine_code_2d
+from dynamite_widget.model.precision import autocast_dtype, linear
 
 __all__ = ["DeformablePixelDecoder", "deformable_attention"]
 
 _LEVELS = 3
 _GROUPS = 32
-_CHUNK = 4096  # queries
-
-
-def deformable_attention(
-    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """Gather every level's map at sampled points and add the samples up by weight.
-
-    Parameters
-    ----------
-    value : Tensor of shape (B, S, heads, width), float
-        Tokens of all levels, one level after the other, row-major; ``S = sum(h * w)``.
-    shapes : sequence of (h, w)
-        Sizes of the levels in cells.
-    locations : Tensor of shape (B, Q, heads, levels, points, 2), float
-        Sampling points (x, y), 0..1 over the map (0 is its left or upper edge).
-    weights : Tensor of shape (B, Q, heads, levels, points), float
-        Attention weights, usually summing to 1 per query and head.
-
-    Returns
-    -------
-    Tensor of shape (B, Q, heads * width)
-        Samples are bilinear between cell centres, zero outside the map.
-    """
-    inputs = (value, locations, weights)
-    if value.device.type == "cpu" and not (
-        torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    ):
-        return _gather_rows(value, shapes, locations, weights)
-    return _sample_maps(value, shapes, locations, weights)
-
-
-def _sample_maps(
-    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """`deformable_attention` by one `grid_sample` per level: for accelerators and gradients."""
-    batch, _, heads, width = value.shape
-    queries, points = locations.shape[1], locations.shape[4]
-    grids = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
-    per_head = value.permute(0, 2, 3, 1).flatten(0, 1)
-    sampled = []
-    start = 0
-    for (height, columns), grid in zip(shapes, grids, strict=True):
-        level = per_head[:, :, start : start + height * columns]
-        start += height * columns
-        sampled.append(
-            F.grid_sample(
-                level.reshape(batch * heads, width, height, columns),
-                grid,
-                mode="bilinear",
-                padding_mode="zeros",
-                align_corners=False,
-            )
-        )
-    samples = torch.stack(sampled, dim=3)  # (B * heads, width, Q, levels, points)
-    factors = weights.permute(0, 2, 1, 3, 4).reshape(batch * heads, 1, queries, -1, points)
-    summed = (samples * factors).sum((3, 4))
-    return summed.view(batch, heads * width, queries).transpose(1, 2)
-
-
-def _gather_rows(
-    value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """`deformable_attention` as a weighted sum of table rows: four times faster on a CPU.
-
-    Every query and head adds up ``levels * points * 4`` rows of one table (the four cells around
-    each point), which is what `embedding_bag` does without storing the samples. Chunks of queries
-    keep the index arrays within the cache.
-    """
-    batch, total, heads, width = value.shape
-    table = value.reshape(batch * total * heads, width)
-    rows = torch.arange(heads, dtype=torch.int32)
-    rows = rows + torch.arange(batch, dtype=torch.int32)[:, None] * (total * heads)
-    rows = rows.view(batch, 1, heads, 1, 1)
-    outputs = []
-    for points, factors in zip(
-        locations.split(_CHUNK, dim=1), weights.split(_CHUNK, dim=1), strict=True
-    ):
-        shape = (*points.shape[:-1], 2, 2)
-        index = torch.empty(shape, dtype=torch.int32)
-        amount = torch.empty(shape, dtype=value.dtype)
-        start = 0
-        for level, (height, columns) in enumerate(shapes):
-            x, share_x = _neighbours(points[:, :, :, level, :, 0], columns)
-            y, share_y = _neighbours(points[:, :, :, level, :, 1], height)
-            share_y = share_y * factors[:, :, :, level, :, None]
-            y = y * (columns * heads) + (rows + start * heads)
-            torch.add(y[..., None], (x * heads)[..., None, :], out=index[:, :, :, level])
-            torch.mul(share_y[..., None], share_x[..., None, :], out=amount[:, :, :, level])
-            start += height * columns
-        bags = batch * points.shape[1] * heads
-        summed = F.embedding_bag(
-            index.view(bags, -1), table, per_sample_weights=amount.view(bags, -1), mode="sum"
-        )
-        outputs.append(summed.view(batch, -1, heads * width))
-    return torch.cat(outputs, dim=1)
-
-
-def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Find the two cells around each position (0..1) along one axis, and their bilinear shares.
-
-    Returns int32 cells within 0..size - 1 and shares, both (..., 2); cells outside have share 0.
-    """
-    # The same order of operations as in grid_sample, so that both ways round alike.
-    cell = (2 * position - 1 + 1) * (size / 2) - 0.5
-    lower = cell.floor()
-    above = cell - lower
-    cells = torch.stack((lower, lower + 1), dim=-1)
-    inside = (cells >= 0) & (cells < size)
-    shares = torch.stack((1 - above, above), dim=-1) * inside
-    return cells.clamp_(0, size - 1).int(), shares
+#: Tokens that go through a perceptron together on a CPU: activations stay in its cache.
+_CHUNK = 1024
 
 
 class _DeformableAttention(nn.Module):
@@ -162,17 +55,22 @@ class _DeformableAttention(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(
-        self, query: Tensor, source: Tensor, reference: Tensor, shapes: Sequence[tuple[int, int]]
+        self,
+        query: Tensor,
+        source: Tensor,
+        reference: Tensor,
+        shapes: Sequence[tuple[int, int]],
+        dtype: torch.dtype,
     ) -> Tensor:
         batch, count, _ = query.shape
-        value = self.value_proj(source).view(batch, count, self.heads, -1)
+        value = linear(self.value_proj, source, dtype).float().view(batch, count, self.heads, -1)
+        # Where to look is always computed in float32.
         offsets = self.sampling_offsets(query)
         offsets = offsets.view(batch, count, self.heads, _LEVELS, self.points, 2)
-        scale = offsets.new_tensor([(width, height) for height, width in shapes])
-        locations = reference[:, None, None, None] + offsets / scale[:, None]
         weights = self.attention_weights(query).view(batch, count, self.heads, -1).softmax(-1)
         weights = weights.view(batch, count, self.heads, _LEVELS, self.points)
-        return self.output_proj(deformable_attention(value, shapes, locations, weights))
+        attended = deformable_attention_at(value, shapes, reference, offsets, weights)
+        return linear(self.output_proj, attended, dtype)
 
 
 class _EncoderLayer(nn.Module):
@@ -185,10 +83,24 @@ class _EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
 
     def forward(
-        self, tokens: Tensor, position: Tensor, reference: Tensor, shapes: list[tuple[int, int]]
+        self,
+        tokens: Tensor,
+        position: Tensor,
+        reference: Tensor,
+        shapes: list[tuple[int, int]],
+        dtype: torch.dtype,
     ) -> Tensor:
-        tokens = self.norm1(tokens + self.self_attn(tokens + position, tokens, reference, shapes))
-        return self.norm2(tokens + self.linear2(F.relu(self.linear1(tokens))))
+        attended = self.self_attn(tokens + position, tokens, reference, shapes, dtype)
+        tokens = self.norm1(tokens + attended)
+        if tokens.device.type != "cpu" or torch.is_grad_enabled():
+            return self._perceptron(tokens, dtype)
+        return torch.cat(
+            [self._perceptron(part, dtype) for part in tokens.split(_CHUNK, dim=1)], dim=1
+        )
+
+    def _perceptron(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+        hidden = F.relu(linear(self.linear1, tokens, dtype))
+        return self.norm2(tokens + linear(self.linear2, hidden, dtype))
 
 
 class _Encoder(nn.Module):
@@ -213,7 +125,7 @@ class _DeformableTransformer(nn.Module):
             ]
         )
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, maps: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
         batch, dim = maps[0].shape[:2]
         shapes = [(int(level.shape[2]), int(level.shape[3])) for level in maps]
         position, reference = [], []
@@ -227,7 +139,7 @@ class _DeformableTransformer(nn.Module):
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
         codes, references = torch.cat(position), torch.cat(reference)
         for layer in self.encoder.layers:
-            tokens = layer(tokens, codes, references, shapes)
+            tokens = layer(tokens, codes, references, shapes, dtype)
         parts = tokens.split([height * width for height, width in shapes], dim=1)
         return [
             part.transpose(1, 2).reshape(batch, dim, height, width)
@@ -244,8 +156,13 @@ class _ConvNorm(nn.Conv2d):
         self.relu = relu
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in the base class
-        output = self.norm(super().forward(input))
+        output = self.norm(super().forward(input).float())
         return F.relu(output) if self.relu else output
+
+
+def _products(dtype: torch.dtype) -> torch.autocast:
+    """Products of CPU tensors in `dtype`; without effect for float32."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def _resize(feature_map: Tensor, like: Tensor) -> Tensor:
@@ -288,7 +205,10 @@ class DeformablePixelDecoder(nn.Module):
         self.refine = nn.ModuleList(nn.Conv2d(dim, dim, 3, padding=1) for _ in range(3))
 
     def forward(self, backbone_maps: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Decode the backbone's maps, always in float32.
+        """Decode the backbone's maps, in float32 on accelerators and while training.
+
+        On a CPU that predicts under bfloat16 autocast, large products are computed in bfloat16;
+        sums over layers, norms and sampling positions stay float32.
 
         Parameters
         ----------
@@ -302,22 +222,32 @@ class DeformablePixelDecoder(nn.Module):
         mask_features : Tensor of shape (B, d, H / 4, W / 4)
         """
         device_type = backbone_maps[0].device.type
+        dtype = torch.float32
+        if device_type == "cpu" and not torch.is_grad_enabled():
+            dtype = autocast_dtype(device_type) or dtype
         with torch.autocast(device_type, enabled=False):
-            return self._decode([feature_map.float() for feature_map in backbone_maps])
+            return self._decode([feature_map.float() for feature_map in backbone_maps], dtype)
 
-    def _decode(self, backbone_maps: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def _decode(
+        self, backbone_maps: Sequence[Tensor], dtype: torch.dtype
+    ) -> tuple[list[Tensor], Tensor]:
         projected = [
             project(feature_map)
             for project, feature_map in zip(self.input_proj, backbone_maps[:0:-1], strict=True)
         ]
-        multi_scale: list[Tensor] = self.transformer(projected)
+        multi_scale: list[Tensor] = self.transformer(projected, dtype)
         pyramid = list(multi_scale)
         for step in range(self.fpn_levels, 0, -1):
             side = self.get_submodule(f"adapter_{step}")(backbone_maps[step - 1])
-            merged = side + _resize(pyramid[-1], side)
-            pyramid.append(self.get_submodule(f"layer_{step}")(merged))
+            merged = _resize(pyramid[-1], side).add_(side)
+            with _products(dtype):
+                pyramid.append(self.get_submodule(f"layer_{step}")(merged))
         # The three maps before the last, fine to coarse, are refined and added at stride 8.
-        refined = [conv(level) for conv, level in zip(self.refine, pyramid[-2:-5:-1], strict=True)]
+        with _products(dtype):
+            refined = [
+                conv(level).float()
+                for conv, level in zip(self.refine, pyramid[-2:-5:-1], strict=True)
+            ]
         total = refined[0]
         for level in refined[1:]:
             total = total + _resize(level, total)

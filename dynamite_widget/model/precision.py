@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["fast_dtype", "has_native_bfloat16"]
+__all__ = ["autocast_dtype", "fast_dtype", "has_native_bfloat16", "linear"]
 
 
 @cache
@@ -25,3 +27,15 @@ def has_native_bfloat16() -> bool:
 def fast_dtype(dtype: torch.dtype) -> torch.dtype:
     """Type for the large matrix products of a CPU network with parameters of `dtype`."""
     return torch.bfloat16 if dtype == torch.float32 and has_native_bfloat16() else dtype
+
+
+def autocast_dtype(device_type: str) -> torch.dtype | None:
+    """Type that autocast lowers products to on a kind of device; None where it is off."""
+    if not torch.is_autocast_enabled(device_type):
+        return None
+    return torch.get_autocast_dtype(device_type)
+
+
+def linear(layer: nn.Linear, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Apply a linear layer with input, weights and output in `dtype`."""
+    return F.linear(x.to(dtype), layer.weight.to(dtype), layer.bias.to(dtype))

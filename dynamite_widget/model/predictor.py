@@ -22,6 +22,7 @@ from ..images import MAX_MEGAPIXELS, load_image, picture_hash
 from ..segmentation import Segmentation
 from .components import keep_clicked_regions
 from .config import ModelConfig
+from .precision import fast_dtype
 from .render import LogitsRenderer, MaskLogits
 from .resize import preprocess
 from .structures import ClickTensors, Prediction, PreparedFeatures
@@ -150,11 +151,11 @@ class Predictor:
         picture = load_image(image, max_megapixels)
         height, width = picture.shape[:2]
         pixels, size = preprocess(picture, self.config)
-        with torch.inference_mode(), self._precision():
+        with torch.inference_mode(), self._precision(), self._lowered():
             tensor = torch.from_numpy(pixels)[None].to(self._device, self._dtype)
             prepared = self.model.prepare(self.model.encode_image(tensor))
         hashed = picture_hash(picture)
-        parts = (hashed, self.checkpoint_hash, self._device.type, str(self._dtype), str(self._half))
+        parts = (hashed, self.checkpoint_hash, self._device.type, self.precision)
         return ImageEmbedding(
             height,
             width,
@@ -213,6 +214,29 @@ class Predictor:
         return Segmentation(
             embedding.height, embedding.width, ids, renderer, thumbnail=embedding.thumbnail
         )
+
+    @property
+    def precision(self) -> str:
+        """What embeddings are computed in; those of another precision differ in rounding."""
+        if self._half:
+            return "float16"
+        lowered = torch.bfloat16 if self._lowers else self._dtype
+        return str(lowered).removeprefix("torch.")
+
+    @property
+    def _lowers(self) -> bool:
+        """Whether products of an embedding run in bfloat16; small networks gain nothing."""
+        return (
+            not self.exact
+            and self._device.type == "cpu"
+            and self.config.pixel_decoder == "deformable"
+            and fast_dtype(self._dtype) == torch.bfloat16
+        )
+
+    def _lowered(self) -> contextlib.AbstractContextManager[Any]:
+        if not self._lowers:
+            return contextlib.nullcontext()
+        return torch.autocast("cpu", dtype=torch.bfloat16)
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if not self._half:

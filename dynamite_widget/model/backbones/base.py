@@ -20,9 +20,13 @@ class Backbone(nn.Module):
     ----------
     channels : tuple of 4 int
         Widths of the maps at strides 4, 8, 16 and 32.
+    adds_in_float32 : bool
+        Whether sums over layers and norms stay float32 under bfloat16 autocast; otherwise
+        bfloat16's eight bits would lose too much from layer to layer.
     """
 
     channels: tuple[int, int, int, int]
+    adds_in_float32 = False
 
     @abstractmethod
     def forward(self, pixels: Tensor) -> list[Tensor]:

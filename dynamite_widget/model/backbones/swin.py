@@ -36,6 +36,8 @@ class SwinBackbone(Backbone):
         Stochastic depth of the last block while training; grows linearly from 0.
     """
 
+    adds_in_float32 = True
+
     def __init__(self, variant: str, window: int, drop_path_rate: float = 0.3) -> None:
         super().__init__()
         import timm
@@ -58,10 +60,10 @@ class SwinBackbone(Backbone):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """See `Backbone.forward`."""
-        tokens = self.patch_embed.norm(self.patch_embed.proj(pixels).permute(0, 2, 3, 1))
+        tokens = self.patch_embed.norm(_wide(self.patch_embed.proj(pixels)).permute(0, 2, 3, 1))
         maps = []
         for index, layer in enumerate(self.layers):
-            tokens = layer.downsample(tokens)
+            tokens = _wide(layer.downsample(tokens))
             for position, block in enumerate(layer.blocks):
                 shift = self.window // 2 if position % 2 else 0
                 attended = self._window_attention(block.attn, block.norm1(tokens), shift)
@@ -134,6 +136,12 @@ class SwinBackbone(Backbone):
             for i, layer in enumerate(self.layers)
             for j in range(len(layer.blocks))
         }
+
+
+def _wide(tokens: Tensor) -> Tensor:
+    """Under a CPU's autocast bring tokens back to float32: residual sums need its precision."""
+    lowered = tokens.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return tokens.float() if lowered else tokens
 
 
 def swin_tiny() -> SwinBackbone:
