@@ -181,7 +181,11 @@ def measure_embed(
 
 
 def measure(
-    predictor: Predictor, embedding: ImageEmbedding, count: int, repeats: int
+    predictor: Predictor,
+    embedding: ImageEmbedding,
+    count: int,
+    repeats: int,
+    exact_embedding: ImageEmbedding | None = None,
 ) -> dict[str, Any]:
     """Predict in turns from one embedding of `count` clicks."""
     height, width = embedding.height, embedding.width
@@ -223,6 +227,9 @@ def measure(
         result[f"{name}_ms"] = round(statistics.median(values), 2)
     reference = labels.get("straightforward", labels["exact"])
     result["agreement"] = float((labels["ours"] == reference).mean())
+    if exact_embedding is not None:
+        whole = exact_predictor.predict(exact_embedding, clicks).label_map
+        result["agreement_with_exact_embedding"] = float((labels["ours"] == whole).mean())
     # An object is lost if it has pixels in the reference and none here.
     found = set(np.unique(reference).tolist()) - set(np.unique(labels["ours"]).tolist())
     result["lost_objects"] = len(found - {0})
@@ -247,6 +254,11 @@ def main() -> int:
     parser.add_argument("--embed-repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--exact-embedding",
+        action="store_true",
+        help="compare labels also with those of an exact embedding (in the JSON)",
+    )
     parser.add_argument("--cpu-time", action="store_true", help="processor seconds of all threads")
     parser.add_argument("--json", action="store_true", help="print one last line of JSON")
     arguments = parser.parse_args()
@@ -262,6 +274,9 @@ def main() -> int:
     else:
         picture = read_picture(arguments.picture, arguments.long_side)
     embedding, embed_ms = measure_embed(predictor, picture, arguments.embed_repeats)
+    exact_embedding = None
+    if arguments.exact_embedding:
+        exact_embedding = Predictor(model, half=False, exact=True).embed(picture)
     mib = 2**20
     print(
         f"{arguments.preset} ({origin}) on {predictor.device}, torch {torch.__version__}, "
@@ -277,7 +292,7 @@ def main() -> int:
     print("clicks   ours ms  exact ms   straightforward ms   ratio   peak MiB   same labels   lost")
     rows = []
     for count in counts:
-        result = measure(predictor, embedding, count, arguments.repeats)
+        result = measure(predictor, embedding, count, arguments.repeats, exact_embedding)
         slow = result.get("straightforward_ms", float("nan"))
         print(
             f"{count:6d}{result['ours_ms']:10.1f}{result['exact_ms']:10.1f}{slow:21.1f}"

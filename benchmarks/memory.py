@@ -1,7 +1,9 @@
 """Peak memory of full-resolution results: a 24-megapixel picture with 50 instances.
 
 Draws label map, margin, masks, areas and boxes of one `Segmentation` from stride-4 logits, as after
-a prediction, and reports the peak of the whole process. Fails above the limit (1.5 GB).
+a prediction, and reports the peak of the whole process. Fails above the limit (1.5 GB). With
+``--embeddings``: bytes that the embedding of such a picture holds, per preset, in float32; counted
+on PyTorch's meta device. They are bounded whatever the picture, as network images are.
 """
 
 from __future__ import annotations
@@ -11,12 +13,16 @@ import json
 import resource
 import sys
 import time
+from contextlib import nullcontext
+from unittest import mock
 
 import torch
 from torch.nn import functional as F
 
+from dynamite_widget.model.config import PRESETS, get_config
+from dynamite_widget.model.dynamite import build_model
 from dynamite_widget.model.render import LogitsRenderer, MaskLogits
-from dynamite_widget.model.resize import network_size, padded_size
+from dynamite_widget.model.resize import network_size, network_size_for, padded_size
 from dynamite_widget.segmentation import Segmentation
 
 
@@ -46,15 +52,42 @@ def make_logits(instances: int, clicks_each: int, size: tuple[int, int]) -> Mask
     return MaskLogits(torch.stack(maps), (*owners, *[0] * 9), size)
 
 
+def embedding_bytes(preset: str, height: int, width: int) -> int:
+    """Bytes of the embedding of a picture of this size, in float32."""
+    config = get_config(preset)
+    with torch.device("meta"):
+        model = build_model(config).eval()
+    pixels = torch.zeros(
+        1, 3, *padded_size(*network_size_for(config, height, width)), device="meta"
+    )
+    # The meta device knows no autocast.
+    plain = mock.patch.object(torch, "autocast", return_value=nullcontext())
+    with torch.inference_mode(), plain:
+        return model.prepare(model.encode_image(pixels)).nbytes
+
+
+def print_embeddings(height: int, width: int, as_json: bool) -> int:
+    rows = {preset: embedding_bytes(preset, height, width) for preset in PRESETS}
+    print(f"embedding of a {width} x {height} picture")
+    for preset, size in rows.items():
+        print(f"{preset:<14}{size / 2**20:8.0f} MiB")
+    if as_json:
+        print(json.dumps({"height": height, "width": width, "bytes": rows}))
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--height", type=int, default=4000)
     parser.add_argument("--width", type=int, default=6000)
     parser.add_argument("--instances", type=int, default=50)
     parser.add_argument("--clicks-each", type=int, default=2)
+    parser.add_argument("--embeddings", action="store_true", help="bytes of embeddings instead")
     parser.add_argument("--limit-gb", type=float, default=1.5)
     parser.add_argument("--json", action="store_true", help="print one last line of JSON")
     arguments = parser.parse_args()
+    if arguments.embeddings:
+        return print_embeddings(arguments.height, arguments.width, arguments.json)
     size = network_size(arguments.height, arguments.width)
     logits = make_logits(arguments.instances, arguments.clicks_each, size)
     before = peak_bytes()

@@ -13,7 +13,7 @@ def _count_storages(value: Any, held: dict[int, int]) -> None:
     """Note the storages behind `value` (a tensor, a tuple of tensors, or else) and their bytes."""
     if isinstance(value, Tensor):
         storage = value.untyped_storage()
-        held[storage.data_ptr()] = storage.nbytes()
+        held[storage._cdata] = storage.nbytes()
     elif isinstance(value, tuple):
         for item in value:
             _count_storages(item, held)

@@ -1,0 +1,129 @@
+"""How far labels of the fast path are from exact ones, with trained weights on photographs.
+
+Two networks: ``lite`` as it is, and ``lite``'s weights with the pixel decoder's tokens at stride 4,
+as in the published presets, on network images of 1024 pixels: no weights of the published presets
+are needed to see how evaluating only where labels change does on masks of a trained network.
+DATA is a data set as ``dynamite evaluate`` takes it (``coco:annotations.json:folder``); its objects
+are clicked in their middles and once more at random. Without it the pictures of the notebooks get
+random clicks.
+
+Usage: ``python benchmarks/agreement.py [--data DATA] [--limit N] [--json]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from latency import make_clicks, read_picture  # type: ignore[import-not-found]
+
+from dynamite_widget.model.checkpoints import load_model
+from dynamite_widget.model.dynamite import DynaMITe, build_model
+from dynamite_widget.model.predictor import Predictor
+from dynamite_widget.session_state import Click
+
+PICTURES = Path(__file__).resolve().parents[1] / "notebooks" / "images"
+Case = tuple[str, NDArray[np.uint8], list[Click]]
+
+
+def stride_4(lite: DynaMITe) -> DynaMITe:
+    """Put the same weights into a network whose decoder works on every pixel of the masks."""
+    config = lite.config.replace(
+        name="lite-stride-4",
+        decoder_stride=4,
+        refine_width=0,
+        max_long_side=1024,
+    )
+    model = build_model(config).eval()
+    own = set(model.state_dict())
+    model.load_state_dict({k: v for k, v in lite.state_dict().items() if k in own})
+    return model
+
+
+def pictures() -> Iterator[Case]:
+    """Pictures of the notebooks with random clicks."""
+    for path in sorted(PICTURES.glob("*.jpg")):
+        picture = read_picture(path, 640)
+        yield path.name, picture, make_clicks(10, *picture.shape[:2])
+
+
+def samples(specification: str, limit: int) -> Iterator[Case]:
+    """Pictures with objects: their middles, one random pixel of each, one of the background."""
+    from dynamite_widget.evaluation.datasets import open_evaluation_dataset
+    from dynamite_widget.evaluation.robot import distance_to_background
+
+    dataset = open_evaluation_dataset(specification)
+    step = max(1, len(dataset) // limit)
+    for index in range(0, len(dataset), step):
+        sample = dataset[index]
+        rng = np.random.default_rng(index)
+        places: dict[tuple[int, int], int] = {}
+        for instance in [*range(1, len(sample.objects) + 1), 0]:
+            mask = sample.label_map == instance
+            if not mask.any():
+                continue
+            if instance:
+                y, x = np.unravel_index(distance_to_background(mask).argmax(), mask.shape)
+                places.setdefault((int(x), int(y)), instance)
+            pixel = rng.choice(np.flatnonzero(mask))
+            places.setdefault((int(pixel % mask.shape[1]), int(pixel // mask.shape[1])), instance)
+        yield sample.key, sample.image, [Click(x, y, i) for (x, y), i in places.items()]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", help="data set with objects to click on")
+    parser.add_argument("--limit", type=int, default=20, help="pictures of DATA, evenly spaced")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--json", action="store_true", help="print one last line of JSON")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    lite = load_model("lite", device="cpu")
+    cases = list(samples(arguments.data, arguments.limit) if arguments.data else pictures())
+    rows = []
+    print(f"{'network':<16}{'pictures':>9}{'mean':>11}{'worst':>11}{'lost':>6}{'CPU time':>10}")
+    for model in (lite, stride_4(lite)):
+        fast, exact = Predictor(model), Predictor(model, exact=True)
+        shares, lost, seconds = [], 0, {fast: 0.0, exact: 0.0}
+        for _, picture, clicks in cases:
+            embedding = exact.embed(picture)
+            maps = {}
+            for predictor in (exact, fast):
+                start = time.process_time()
+                maps[predictor] = predictor.predict(embedding, clicks).label_map
+                seconds[predictor] += time.process_time() - start
+            shares.append(float((maps[fast] == maps[exact]).mean()))
+            lost += len(np.setdiff1d(maps[exact], maps[fast]))
+        row = {
+            "network": model.config.name,
+            "pictures": len(cases),
+            "mean_agreement": float(np.mean(shares)),
+            "worst_agreement": min(shares),
+            "lost_labels": lost,
+            "speedup": seconds[exact] / seconds[fast],
+        }
+        rows.append(row)
+        print(
+            f"{row['network']:<16}{len(cases):>9}{row['mean_agreement']:>11.4%}"
+            f"{row['worst_agreement']:>11.4%}{lost:>6}{row['speedup']:>9.2f}x",
+            flush=True,
+        )
+    if arguments.json:
+        print(json.dumps({"rows": rows}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
