@@ -35,8 +35,8 @@ def peak_mb() -> float:
 
 def make_files(folder: Path, count: int, per_folder: int = 1000) -> None:
     for number in range(count):
+        place = folder / f"part-{number // per_folder:04}"
         if number % per_folder == 0:
-            place = folder / f"part-{number // per_folder:04}"
             place.mkdir(parents=True)
         os.close(os.open(place / f"picture_{number}.jpg", os.O_CREAT | os.O_WRONLY))
 

@@ -38,7 +38,7 @@ def test_comes_back_exactly(tmp_path: Path, predictor: Predictor, embedding: Any
     assert store.get(KEY) is None
     assert store.put(KEY, embedding)
     assert KEY in store
-    again = store.get(KEY)
+    again: Any = store.get(KEY)
     assert again.config == embedding.config
     assert again.nbytes == embedding.nbytes
     clicks = [Click(10, 10, 1), Click(50, 30, 2), Click(5, 35, 0)]

@@ -21,7 +21,7 @@ from .filters import Choice, Route, make_route
 from .index import STATUSES, Record, Status
 from .item import PictureItem
 from .progress import Counts, Progress
-from .proposals import Proposal, Propose, proposals_of_file, read_proposals
+from .proposing import SetProposals
 from .results import SetResults
 from .sources import Source, open_source
 from .store import AnnotationStore
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 _open_here: weakref.WeakValueDictionary[str, DatasetAnnotator] = weakref.WeakValueDictionary()
 
 
-class DatasetAnnotator(SetResults):
+class DatasetAnnotator(SetProposals, SetResults):
     """A queue of pictures to annotate, with everything saved as it happens.
 
     Display it in a notebook cell, or loop over it in a program:
@@ -145,8 +145,7 @@ class DatasetAnnotator(SetResults):
         )
         self._choice = Choice()
         self._route = make_route(self._choice, self.keys, self.store.records)
-        self._propose: Propose | None = None
-        self._proposals: dict[str, list[Proposal]] = {}
+        self._propose, self._proposals = None, {}
 
     def __repr__(self) -> str:
         if self._closed:
@@ -177,7 +176,7 @@ class DatasetAnnotator(SetResults):
     def current(self) -> PictureItem:
         """The open picture; opens the one where the work goes on if there is none."""
         self._ensure_open()
-        return PictureItem(self, self.key)
+        return self._item(self.key)
 
     @property
     def widget(self) -> DynaMITeWidget:
@@ -233,7 +232,7 @@ class DatasetAnnotator(SetResults):
             self._check_open()
             if key != self._desk.key:
                 self._open(key)
-        return PictureItem(self, key)
+        return self._item(key)
 
     def next(self) -> PictureItem | None:
         """Open the next picture of the filter; None at the end. Unreadable ones are passed over."""
@@ -310,41 +309,6 @@ class DatasetAnnotator(SetResults):
         self._tell("marked")
         return record
 
-    # -- proposals -------------------------------------------------------------------------------
-
-    def propose(self, propose: Propose | str | os.PathLike[str] | None) -> None:
-        """Propose objects on every picture that has none yet, for a person to accept with Enter.
-
-        Parameters
-        ----------
-        propose : callable, path or None
-            Gets a `PictureItem` and returns boxes, points or masks, as `proposals.read_proposals`
-            describes; or an annotation file of any tool. None: no more proposals.
-        """
-        if isinstance(propose, (str, os.PathLike)):
-            propose = proposals_of_file(propose)
-        with self._lock:
-            self._propose = propose
-            self._proposals.clear()
-            opened = bool(self.key)
-        if opened:
-            self._find_proposals(self.key)
-        self._tell("proposals")
-
-    @property
-    def proposals(self) -> tuple[Proposal, ...]:
-        """Proposals for the open picture that wait for an answer."""
-        with self._lock:
-            return tuple(self._proposals.get(self.key, ()))
-
-    def accept(self, everything: bool = False) -> int:
-        """Accept the first proposal, or all; returns how many. Each can be undone."""
-        return self._answer(everything, lambda proposal: self.current.accept(proposal))
-
-    def reject(self, everything: bool = False) -> int:
-        """Drop the first proposal, or all; returns how many."""
-        return self._answer(everything, lambda _: None)
-
     # -- the end ---------------------------------------------------------------------------------
 
     def flush(self, timeout_s: float = 60.0) -> bool:
@@ -400,6 +364,9 @@ class DatasetAnnotator(SetResults):
         self._listeners.append(listener)
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _item(self, key: str) -> PictureItem:
+        return PictureItem(self, key)
 
     def _tell(self, event: str) -> None:
         for listener in tuple(self._listeners):
@@ -508,36 +475,9 @@ class DatasetAnnotator(SetResults):
                 if passed:
                     self.problem = " ".join((*passed[:3], self.problem)).strip()
                     self._tell("problem")
-                return PictureItem(self, key)
+                return self._item(key)
         self._tell("end")
         return None
-
-    def _find_proposals(self, key: str) -> None:
-        if key in self._proposals or self._propose is None:
-            return
-        self._proposals[key] = []
-        if self._desk.widget.controller.state.instances:
-            return
-        try:
-            self._proposals[key] = read_proposals(self._propose(PictureItem(self, key)))
-        except Exception as error:
-            # Somebody else's code: the picture can be annotated all the same.
-            logger.exception("no proposals for %s", key)
-            self.problem = f"no proposals for {key}: {type(error).__name__}: {error}"
-
-    def _answer(self, everything: bool, answer: Callable[[Proposal], object]) -> int:
-        count = 0
-        with self._lock:
-            waiting = self._proposals.get(self.key, [])
-            while waiting and (everything or count == 0):
-                proposal = waiting.pop(0)
-                try:
-                    answer(proposal)
-                    count += 1
-                except DynaMITeError as error:
-                    self.problem = f"the proposal does not fit: {error}"
-        self._tell("proposals")
-        return count
 
     def _known_classes(self, given: Iterable[str] | None) -> tuple[str, ...]:
         # Most pictures share a few combinations.
