@@ -338,7 +338,7 @@ def _cell(
         threads=settings.threads,
     )
     result = run_evaluation(
-        run, folder / "evaluation", progress=progress, predictor=Predictor(network)
+        run, folder / "evaluation", progress=progress, predictor=Predictor(network, exact=True)
     )
     if result.errors:
         raise DataError(f"{len(result.errors)} pictures cannot be read: {result.errors}")

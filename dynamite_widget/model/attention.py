@@ -65,8 +65,7 @@ class Attention(nn.Module):
         Parameters
         ----------
         query, key, value : Tensor
-            (B, heads, N or M, d / heads). Attention is computed in the type of key and value, which
-            may have been projected in a lower precision.
+            (B, heads, N or M, d / heads).
         allowed : Tensor or None
             Boolean, broadcastable to (B, heads, N, M); True = may attend.
 
@@ -78,9 +77,7 @@ class Attention(nn.Module):
         if query.device.type == "cpu" and torch.is_grad_enabled():
             y = _explicit_attention(query, key, value, allowed)
         else:
-            wide = query.dtype
-            y = F.scaled_dot_product_attention(query.to(key.dtype), key, value, attn_mask=allowed)
-            y = y.to(wide)
+            y = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
 

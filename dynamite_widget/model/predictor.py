@@ -151,9 +151,11 @@ class Predictor:
         picture = load_image(image, max_megapixels)
         height, width = picture.shape[:2]
         pixels, size = preprocess(picture, self.config)
-        with torch.inference_mode(), self._precision(), self._lowered():
+        with torch.inference_mode(), self._precision():
             tensor = torch.from_numpy(pixels)[None].to(self._device, self._dtype)
-            prepared = self.model.prepare(self.model.encode_image(tensor))
+            with self._lowered():
+                features = self.model.encode_image(tensor)
+            prepared = self.model.prepare(features)
         hashed = picture_hash(picture)
         parts = (hashed, self.checkpoint_hash, self._device.type, self.precision)
         return ImageEmbedding(
