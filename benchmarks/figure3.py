@@ -41,7 +41,14 @@ def draw(runs: list[dict[str, Any]]) -> Any:
             if points:
                 name = f"{rows[0]['preset']}, {label}"
                 axes.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=name)
-    axes.set_yscale("log")
+    heights = [
+        row[field] for run in runs for row in run["rows"] for field, *_ in SERIES if field in row
+    ]
+    if max(heights) > 10 * min(heights):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.set_xlabel("clicks")
     kind = "processor time" if any(run.get("cpu_time") for run in runs) else "time"
