@@ -192,13 +192,14 @@ def test_precision_of_a_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for native, expected in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(precision, "has_native_bfloat16", lambda native=native: native)
-        assert Predictor(Network("swin-tiny")).precision == expected
-        assert Predictor(Network("swin-tiny"), exact=True).precision == "float32"
-        assert Predictor(Network("lite")).precision == "float32", "its embedding is float32"
+        assert Predictor(Network("swin-tiny"), half=True).precision == expected
+        assert Predictor(Network("swin-tiny")).precision == "float32"
+        assert Predictor(Network("swin-tiny"), half=True, exact=True).precision == "float32"
+        assert Predictor(Network("lite"), half=True).precision == "float32", "it gains nothing"
     monkeypatch.setattr(precision, "has_native_bfloat16", lambda: True)
     keys = {
-        embedding_key(Picture(), Predictor(Network("swin-tiny"), exact=exact))  # type: ignore[arg-type]
-        for exact in (True, False)
+        embedding_key(Picture(), Predictor(Network("swin-tiny"), half=half))  # type: ignore[arg-type]
+        for half in (True, False)
     }
     assert len(keys) == 2, "a cache never mixes precisions"
 

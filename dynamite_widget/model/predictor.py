@@ -82,11 +82,14 @@ class Predictor:
         float32 weights, matrix products run in half precision (except in the pixel decoder, which
         always computes in float32).
     half : bool or None
-        Half precision on CUDA; None: where the weights are float32 and the device is CUDA.
+        Half precision of embeddings (and, on CUDA, of clicks). None: where the weights are float32
+        and the device is CUDA. On CPUs True means bfloat16 products in the published networks, on
+        processors with instructions for it: embeddings come about 1.5 times sooner, and labels move
+        a little (benchmarks/README.md).
     exact : bool
         On CPUs, compute everything in the precision of the weights, and logits at every pixel. By
-        default large products run in bfloat16 on processors with instructions for it, and the
-        published networks' decoder runs where a label may change; elsewhere its logits are
+        default a click's large products run in bfloat16 on processors with instructions for it, and
+        the published networks' decoder runs where a label may change; elsewhere its logits are
         interpolated. Labels then differ in a few of 10,000 pixels (benchmarks/README.md).
         Evaluation is exact.
 
@@ -101,9 +104,12 @@ class Predictor:
         parameter = next(iter(model.parameters()), torch.zeros(0))
         self._device, self._dtype = parameter.device, parameter.dtype
         on_cuda = self._device.type == "cuda"
-        if half and not on_cuda:
-            raise ValueError(f"half precision is for CUDA devices; the model is on {self._device}")
-        self._half = on_cuda and self._dtype == torch.float32 if half is None else half
+        if half and self._device.type not in ("cuda", "cpu"):
+            raise ValueError(
+                f"half precision is for CUDA devices and CPUs; the model is on {self._device}"
+            )
+        self._half = on_cuda and (self._dtype == torch.float32 if half is None else half)
+        self._lowered_embedding = bool(half) and not on_cuda
         self.exact = exact
 
     def __repr__(self) -> str:
@@ -229,8 +235,8 @@ class Predictor:
     def _lowers(self) -> bool:
         """Whether products of an embedding run in bfloat16; small networks gain nothing."""
         return (
-            not self.exact
-            and self._device.type == "cpu"
+            self._lowered_embedding
+            and not self.exact
             and self.config.pixel_decoder == "deformable"
             and fast_dtype(self._dtype) == torch.bfloat16
         )
