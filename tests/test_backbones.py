@@ -174,14 +174,17 @@ def test_hrnet_refinement_ignores_stride_32():
     assert read == [(8, 12), (8, 12), (4, 6)]
 
 
-@torch.no_grad()
-def test_pixel_decoder_computes_in_float32_under_autocast():
+def test_pixel_decoder_trains_in_float32_under_autocast():
     decoder, maps = small_decoder(), backbone_maps(1)
     expected = decoder([m.bfloat16().float() for m in maps])[1]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = decoder([m.bfloat16() for m in maps])[1]
-    assert found.dtype == torch.float32
+        with torch.no_grad():
+            predicted = decoder([m.bfloat16() for m in maps])[1]
+    assert found.dtype == predicted.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    # Predicting, products (not sums) are in bfloat16.
+    assert 0 < (predicted - expected).abs().mean() < 0.01 * expected.abs().mean()
 
 
 def test_pixel_decoder_trains():
