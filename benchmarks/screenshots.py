@@ -25,10 +25,11 @@ w"""
 CAT_CLICKS = """
 w.click(235, 170, instance="new", class_name="cat")
 w.click_background(425, 120)
-w.click(172, 113, instance="new", class_name="eye")
-w.click(321, 137, instance="new", class_name="eye")
-w.click(360, 140, instance=1)  # corrections: beside the eye is cat, above the pupil is eye
-w.click(165, 95, instance=2)
+w.click(152, 112, instance="new", class_name="eye")
+w.click(303, 138, instance="new", class_name="eye")
+w.click(360, 140, instance=1)  # corrections: beside the eye is cat
+w.click(335, 125, instance=3)  # the other side of the pupil belongs to the eye, too
+w.click(197, 122, instance=2)
 w.click_background(400, 285)
 w.wait(120)
 """

@@ -33,10 +33,11 @@ CAT = 'w = DynaMITeWidget("images/cat.jpg", classes=["cat", "eye"])'
 CLICKS = (
     'w.click(235, 170, "new", "cat")',
     "w.click_background(425, 120)",
-    'w.click(172, 113, "new", "eye")',
-    'w.click(321, 137, "new", "eye")',
+    'w.click(152, 112, "new", "eye")',
+    'w.click(303, 138, "new", "eye")',
     "w.click(360, 140, 1)",
-    "w.click(165, 95, 2)",
+    "w.click(335, 125, 3)",
+    "w.click(197, 122, 2)",
     "w.click_background(400, 285)",
 )
 ALL_CLICKS = "\n".join([*CLICKS, "w.wait()"])
