@@ -8,7 +8,6 @@ Writes ``docs/images/annotator.jpg`` and ``annotator-review.jpg``; needs the bun
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,9 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from browser.lab import Lab  # noqa: E402
-from browser.standalone import notebook_page  # noqa: E402
+from browser.standalone import check_size, notebook_page, picture_options  # noqa: E402
 
-MAX_BYTES = 300_000
 CELL = """annotator = DatasetAnnotator(
     "images/*.jpg", "annotations", classes=["cat", "cup", "coin"]{model}
 )
@@ -55,33 +53,23 @@ def take(lab: Lab, path: Path) -> None:
     box = lab.page.locator(".dmw-annotator").first
     box.scroll_into_view_if_needed()
     box.screenshot(path=path, type="jpeg", quality=84)
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise SystemExit(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} are wanted")
-    print(f"{path}  {size:,} bytes")
+    check_size(path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images")
-    parser.add_argument("--model", default="lite", help="a preset, or none (default: lite)")
-    options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-    model = ", predictor=Discs(24)" if options.model == "none" else ""
-    if options.model not in ("lite", "none"):
-        model = f", model={options.model!r}"
+    output, model = picture_options(__doc__.splitlines()[0])
     with notebook_page(1180, 1150, scale=1.5) as lab:
         lab.kernel("from dynamite_widget import DatasetAnnotator\nfrom stand_ins import Discs")
         lab.command("application:toggle-left-area")
         view = lab.show(CELL.format(model=model), picture_size=(512, 512))
         lab.kernel(WORK)
         view.wait_for("root.dataset.busy === '0'")
-        take(lab, options.output / "annotator.jpg")
+        take(lab, output / "annotator.jpg")
         lab.page.get_by_role("button", name="▦ Review").click()
-        take(lab, options.output / "annotator-review.jpg")
+        take(lab, output / "annotator-review.jpg")
         lab.page.get_by_role("button", name="▦ Review").click()
         lab.kernel("annotator.widget.reset()" + PROPOSE)
-        take(lab, options.output / "annotator-proposals.jpg")
+        take(lab, output / "annotator-proposals.jpg")
         lab.kernel("annotator.close()")
 
 

@@ -8,7 +8,6 @@ Writes ``docs/images/light.jpg``, ``dark.jpg`` and ``eight.jpg``; needs the bund
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,10 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from browser.lab import Lab  # noqa: E402
-from browser.standalone import notebook_page  # noqa: E402
+from browser.standalone import check_size, notebook_page, picture_options  # noqa: E402
 from browser.view import View  # noqa: E402
 
-MAX_BYTES = 300_000
 CAT = """w = DynaMITeWidget("images/cat.jpg", classes=["cat", "eye", "nose"]{model})
 w"""
 CAT_CLICKS = """
@@ -73,33 +71,23 @@ def take(lab: Lab, path: Path) -> None:
             "height": last["y"] + last["height"] - first["y"] + 2 * margin,
         },
     )
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise SystemExit(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} are wanted")
-    print(f"{path}  {size:,} bytes")
+    check_size(path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images")
-    parser.add_argument("--model", default="lite", help="a preset, or none (default: lite)")
-    options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-    model = ", predictor=Discs(24)" if options.model == "none" else ""
-    if options.model not in ("lite", "none"):
-        model = f", model={options.model!r}"
+    output, model = picture_options(__doc__.splitlines()[0])
     with notebook_page(1180, 900, scale=1.5) as lab:
         lab.kernel("from dynamite_widget import DynaMITeWidget\nfrom stand_ins import Discs")
         lab.command("application:toggle-left-area")
         show(lab, CAT.format(model=model), CAT_CLICKS, (451, 300))
-        take(lab, options.output / "light.jpg")
+        take(lab, output / "light.jpg")
         lab.command("apputils:change-theme", theme="JupyterLab Dark")
         View(lab.page).wait_for("root.dataset.theme === 'dark'")
-        take(lab, options.output / "dark.jpg")
+        take(lab, output / "dark.jpg")
         lab.command("apputils:change-theme", theme="JupyterLab Light")
         View(lab.page).wait_for("root.dataset.theme === 'light'")
         show(lab, COINS.format(model=model), COINS_CLICKS, COINS_SIZE)
-        take(lab, options.output / "eight.jpg")
+        take(lab, output / "eight.jpg")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dynamite_widget.lazy import import_name
+
 if TYPE_CHECKING:
     from dynamite_widget import errors
     from dynamite_widget.annotator.dataset import DatasetAnnotator
@@ -65,9 +67,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "errors":
         return importlib.import_module(f"{__name__}.errors")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = import_name(__name__, _HOMES, name)
     globals()[name] = value  # the next access does not come here any more
     return value
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+from browser.view import NEXT_FRAME
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Playwright
@@ -91,9 +92,7 @@ class Demo:
 
     def drawn(self) -> None:
         """Wait until the view has drawn (and written its attributes) after the last event."""
-        self.page.evaluate(
-            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-        )
+        self.page.evaluate(NEXT_FRAME)
 
     def settled(self) -> None:
         """Wait until everything is answered and painted."""

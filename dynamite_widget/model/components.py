@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .render import STRIDE
 from .structures import ClickTensors
 
-_STRIDE = 4
 # How far below the next best channel a dropped pixel goes: little, so that it counts as doubtful.
 _DROPPED = 0.5
 # What one instance loses may fall to another one, whose clicks need not reach it either.
@@ -43,7 +43,7 @@ def keep_clicked_regions(logits: Tensor, owners: tuple[int, ...], clicks: ClickT
     """
     height, width = logits.shape[-2:]
     places = clicks.yx.cpu().numpy()
-    cells = np.clip(places // _STRIDE, 0, (height - 1, width - 1)).astype(np.intp)
+    cells = np.clip(places // STRIDE, 0, (height - 1, width - 1)).astype(np.intp)
     instances = clicks.instance.cpu().numpy()
     ignored = torch.tensor([owner < 0 for owner in owners], device=logits.device)
     result = logits

@@ -6,8 +6,9 @@ when first used.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from ..lazy import import_name
 
 if TYPE_CHECKING:
     from .contest import Challenge, challenge
@@ -40,6 +41,4 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return import_name(__name__, _HOMES, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -62,3 +63,32 @@ def notebook_page(width: int = 1280, height: int = 900, scale: float = 1.0) -> I
             yield lab
             lab.close()
             browser.close()
+
+
+def picture_options(description: str) -> tuple[Path, str]:
+    """Read the command line of a script that takes pictures with a model of choice.
+
+    Returns
+    -------
+    output : Path
+        Folder of the pictures; it exists.
+    model : str
+        What chooses the model, to be put behind a widget's other arguments.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--model", default="lite", help="a preset, or none (default: lite)")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    model = ", predictor=Discs(24)" if options.model == "none" else ""
+    if options.model not in ("lite", "none"):
+        model = f", model={options.model!r}"
+    return options.output, model
+
+
+def check_size(path: Path, max_bytes: int = 300_000) -> None:
+    """Print the size of a picture; end the script if it is too large."""
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise SystemExit(f"{path} has {size:,} bytes; at most {max_bytes:,} are wanted")
+    print(f"{path}  {size:,} bytes")

@@ -13,6 +13,8 @@ Button = Literal["left", "middle", "right"]
 Modifier = Literal["Alt", "Control", "ControlOrMeta", "Meta", "Shift"]
 
 
+# What a view writes into its attributes is there in the frame after an event.
+NEXT_FRAME = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 CAT_SIZE = (451, 300)
 
 
@@ -93,9 +95,7 @@ class View:
     def wait_acknowledged(self) -> View:
         """Wait until the kernel has answered all that this view sent."""
         # The attributes are written when the view draws, in the frame after an event.
-        self.page.evaluate(
-            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-        )
+        self.page.evaluate(NEXT_FRAME)
         return self.wait_for("root.dataset.seq === root.dataset.acked")
 
     # -- pointing ------------------------------------------------------------------------------
