@@ -6,7 +6,7 @@ picture alone, `decode` what a click changes. Nothing here knows about backbones
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -165,11 +165,13 @@ class InteractiveTransformer(nn.Module):
         clicks: Sequence[ClickTensors],
         all_predictions: bool,
         exact: bool = True,
+        on_preview: Callable[[Prediction], object] | None = None,
     ) -> Decoded:
         """Run encoder, decoder and mask head for all clicks of each picture.
 
         With `exact` False the pixels whose label is not in doubt may be interpolated, and products
-        may be computed in bfloat16 where the processor has it (see `adaptive.py`).
+        may be computed in bfloat16 where the processor has it (see `adaptive.py`). `on_preview` is
+        called before the decoder runs, with the masks of the encoder (B, Q, Hp / 8, Wp / 8).
         """
         queries = self.queries(prepared.features, clicks)
         owner, hidden = queries.owner, None
@@ -185,10 +187,13 @@ class InteractiveTransformer(nn.Module):
             if all_predictions:
                 predictions.append(Prediction(self._full_logits(x, queries, prepared), owner))
             x = self._encoder_layer(i, x, queries, prepared, level, hidden)
+        if on_preview is not None:
+            finest = self._level_logits(*self.mask_embedding(x), queries, prepared, _LEVELS - 1)
+            on_preview(Prediction(finest, owner))
 
         if self._goes_by_pixels(prepared, all_predictions):
             return Decoded(self._pixelwise(x, queries, prepared, owner, exact))
-        final = Prediction(self._decoded_logits(x, queries, prepared, hidden), owner)
+        final = Prediction(self._decoded_logits(x, queries, prepared, hidden, exact), owner)
         if self.refine is None:
             return Decoded(final, tuple(predictions))
         if all_predictions:
@@ -222,13 +227,26 @@ class InteractiveTransformer(nn.Module):
         """(B, Q, tokens) bool, True = may attend: where the query's own resized logit is >= 0."""
         with torch.no_grad():
             normed, embedding = self.mask_embedding(x.detach())
-            logits = embedding @ prepared.level_mask_features[level]
-            if self.relative is not None:
-                size = prepared.features.multi_scale[level].shape[-2:]
-                logits = logits + self._relative_logits(normed, queries, prepared, size).flatten(2)
-            allowed = logits >= 0
+            allowed = (
+                self._level_logits(normed, embedding, queries, prepared, level).flatten(2) >= 0
+            )
             # A query that may look nowhere looks everywhere.
             return allowed | ~allowed.any(dim=-1, keepdim=True)
+
+    def _level_logits(
+        self,
+        normed: Tensor,
+        embedding: Tensor,
+        queries: QueryBatch,
+        prepared: PreparedFeatures,
+        level: int,
+    ) -> Tensor:
+        """(B, Q, h, w) logits of the mask head at the size of an attention level."""
+        size = prepared.features.multi_scale[level].shape[-2:]
+        logits = (embedding @ prepared.level_mask_features[level]).unflatten(-1, size)
+        if self.relative is not None:
+            logits = logits + self._relative_logits(normed, queries, prepared, size)
+        return logits
 
     def _relative_logits(
         self,
@@ -260,19 +278,24 @@ class InteractiveTransformer(nn.Module):
         return logits
 
     def _decoded_logits(
-        self, x: Tensor, queries: QueryBatch, prepared: PreparedFeatures, hidden: Tensor | None
+        self,
+        x: Tensor,
+        queries: QueryBatch,
+        prepared: PreparedFeatures,
+        hidden: Tensor | None,
+        exact: bool,
     ) -> Tensor:
         mask_features = prepared.features.mask_features
         if self.decoder is not None:
             assert prepared.decoder_tokens is not None
-            size = [side * 4 // self.config.decoder_stride for side in mask_features.shape[-2:]]
-            code = sine_code_2d(size[0], size[1], x.shape[-1], x.device).flatten(1).T.to(x.dtype)
-            y, located = prepared.decoder_tokens, x + queries.position
-            for cross, ffn in self.decoder.layers():
-                attn = cross.multihead_attn
-                query = attn.project_query(y + code)
-                y = cross(y, query, attn.project_key(located), attn.project_value(x), hidden)
-                y = ffn(y)
+            height, width = size = [
+                side * 4 // self.config.decoder_stride for side in mask_features.shape[-2:]
+            ]
+            if not exact and hidden is None and self._is_one_on_cpu(prepared):
+                pixels = self._pixel_decoder(x, queries, prepared, (height, width), exact)
+                y = pixels(torch.arange(height * width))[None]
+            else:
+                y = self._decode_layers(x, queries, prepared, (height, width), hidden)
             if self.config.decoder_stride == 8:
                 # The mask head is linear, and so is enlarging: it is done to few logits instead of
                 # many features.
@@ -285,17 +308,63 @@ class InteractiveTransformer(nn.Module):
             mask_features = y.transpose(1, 2).unflatten(-1, size)
         return self._full_logits(x, queries, prepared, mask_features)
 
+    def _decode_layers(
+        self,
+        x: Tensor,
+        queries: QueryBatch,
+        prepared: PreparedFeatures,
+        size: tuple[int, int],
+        hidden: Tensor | None,
+    ) -> Tensor:
+        """Run the decoder layer by layer on all pixels: (B, h * w, d)."""
+        assert self.decoder is not None
+        assert prepared.decoder_tokens is not None
+        code = sine_code_2d(*size, x.shape[-1], x.device).flatten(1).T.to(x.dtype)
+        y, located = prepared.decoder_tokens, x + queries.position
+        for cross, ffn in self.decoder.layers():
+            attn = cross.multihead_attn
+            query = attn.project_query(y + code)
+            y = cross(y, query, attn.project_key(located), attn.project_value(x), hidden)
+            y = ffn(y)
+        return y
+
+    def _pixel_decoder(
+        self,
+        x: Tensor,
+        queries: QueryBatch,
+        prepared: PreparedFeatures,
+        size: tuple[int, int],
+        exact: bool,
+    ) -> PointwiseDecoder:
+        assert self.decoder is not None
+        assert prepared.decoder_tokens is not None
+        return PointwiseDecoder(
+            self.decoder,
+            prepared.decoder_tokens[0],
+            size,
+            x[0],
+            (x + queries.position)[0],
+            x.dtype if exact else fast_dtype(x.dtype),
+        )
+
+    def _is_one_on_cpu(self, prepared: PreparedFeatures) -> bool:
+        """Whether one picture is predicted, not trained on, on a CPU in float32."""
+        pixels = prepared.features.mask_features
+        return (
+            len(pixels) == 1
+            and pixels.device.type == "cpu"
+            and pixels.dtype == torch.float32
+            and not torch.is_grad_enabled()
+        )
+
     def _goes_by_pixels(self, prepared: PreparedFeatures, all_predictions: bool) -> bool:
         """Whether one picture is predicted on a CPU by a decoder at the stride of the masks."""
-        pixels = prepared.features.mask_features
         return (
             self.decoder is not None
             and self.config.decoder_stride == 4
-            and len(pixels) == 1
-            and pixels.device.type == "cpu"
-            and pixels.dtype == torch.float32
             and self.refine is None
-            and not (all_predictions or torch.is_grad_enabled())
+            and not all_predictions
+            and self._is_one_on_cpu(prepared)
         )
 
     def _pixelwise(
@@ -307,8 +376,6 @@ class InteractiveTransformer(nn.Module):
         exact: bool,
     ) -> Prediction:
         """Run decoder and mask head for one picture, pixel by pixel."""
-        assert self.decoder is not None
-        assert prepared.decoder_tokens is not None
         height, width = size = prepared.features.mask_features.shape[-2:]
         normed, embedding = self.mask_embedding(x)
         relative: Tensor | None = None
@@ -316,14 +383,7 @@ class InteractiveTransformer(nn.Module):
             relative = self._relative_logits(normed, queries, prepared, size).flatten(2)[0]
         ids, spans = group_spans(owner[0].tolist())
         fused = not exact and len(owner[0]) > _MOST_CHANNELS
-        decoder = PointwiseDecoder(
-            self.decoder,
-            prepared.decoder_tokens[0],
-            (height, width),
-            x[0],
-            (x + queries.position)[0],
-            x.dtype if exact else fast_dtype(x.dtype),
-        )
+        decoder = self._pixel_decoder(x, queries, prepared, (height, width), exact)
 
         def evaluate(index: Tensor) -> Tensor:
             logits = embedding[0] @ decoder(index).T

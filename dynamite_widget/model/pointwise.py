@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .attention import Attention, FeedForwardLayer
-from .position import sine_code_2d
+from .position import sine_codes_of_axes
 
 if TYPE_CHECKING:
     from .interactive import Decoder
@@ -56,11 +56,9 @@ class PointwiseDecoder:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._tokens, self._size, self._dtype = tokens, size, dtype
-        dim = tokens.shape[1]
-        code = sine_code_2d(*size, dim, tokens.device)
-        # The code of a cell is that of its row beside that of its column.
-        self._row_code = code[: dim // 2, :, 0].T.contiguous()
-        self._column_code = code[dim // 2 :, 0, :].T.contiguous()
+        self._row_code, self._column_code = sine_codes_of_axes(
+            *size, tokens.shape[1], tokens.device
+        )
         attention = _folded if len(content) <= _FOLDED_QUERIES else _projected
         self._layers = [
             (
@@ -100,15 +98,16 @@ def _folded(
     value = attention.project_value(content[None])[0]
     project = attention.in_proj_weight[:dim].view(heads, -1, dim)
     bias = attention.in_proj_bias[:dim].view(heads, -1, 1)
-    into = (key @ project).flatten(0, 1).T.to(dtype).contiguous()
-    into_bias = (key @ bias).flatten().to(dtype)
+    into = (key @ project).flatten(0, 1).to(dtype)
+    into_bias = (key @ bias).flatten(0, 1).to(dtype)
     out_weight = attention.out_proj.weight.view(dim, heads, -1).permute(1, 2, 0)
     out = (value @ out_weight).flatten(0, 1).to(dtype)
     out_bias = attention.out_proj.bias.to(dtype)
 
     def attend(pixels: Tensor) -> Tensor:
-        scores = torch.addmm(into_bias, pixels, into).view(len(pixels), heads, -1)
-        return torch.addmm(out_bias, scores.softmax(dim=-1).flatten(1), out)
+        # Pixels last: a softmax over short rows takes ten times as long.
+        scores = torch.addmm(into_bias, into, pixels.T).view(heads, -1, len(pixels))
+        return torch.addmm(out_bias, scores.softmax(dim=1).flatten(0, 1).T, out)
 
     return attend
 

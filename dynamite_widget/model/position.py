@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["sine_code_1d", "sine_code_2d"]
+__all__ = ["sine_code_1d", "sine_code_2d", "sine_codes_of_axes"]
 
 _TEMPERATURE = 10_000.0
 _EPS = 1e-6
@@ -72,11 +72,7 @@ def sine_code_2d(
     Tensor of shape (dim, height, width)
     """
     half = dim // 2
-    wavelengths = _wavelengths(half, device, torch.float32)
-    rows = torch.arange(1, height + 1, device=device, dtype=torch.float32)
-    columns = torch.arange(1, width + 1, device=device, dtype=torch.float32)
-    y = _interleave((rows / (height + _EPS) * (2 * math.pi))[:, None] / wavelengths)
-    x = _interleave((columns / (width + _EPS) * (2 * math.pi))[:, None] / wavelengths)
+    y, x = sine_codes_of_axes(height, width, dim, device)
     code = torch.cat(
         (
             y.T[:, :, None].expand(half, height, width),
@@ -84,3 +80,24 @@ def sine_code_2d(
         )
     )
     return code.to(dtype)
+
+
+def sine_codes_of_axes(
+    height: int, width: int, dim: int, device: torch.device | str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the two halves of `sine_code_2d` by row and by column.
+
+    Returns
+    -------
+    rows : Tensor of shape (height, dim / 2)
+        float32, first half of the code of every cell of a row.
+    columns : Tensor of shape (width, dim / 2)
+        float32, second half of the code of every cell of a column.
+    """
+    wavelengths = _wavelengths(dim // 2, device, torch.float32)
+    rows = torch.arange(1, height + 1, device=device, dtype=torch.float32)
+    columns = torch.arange(1, width + 1, device=device, dtype=torch.float32)
+    return (
+        _interleave((rows / (height + _EPS) * (2 * math.pi))[:, None] / wavelengths),
+        _interleave((columns / (width + _EPS) * (2 * math.pi))[:, None] / wavelengths),
+    )
