@@ -30,8 +30,8 @@ from .worker import SerialThread
 
 logger = logging.getLogger(__name__)
 
-Event = Literal["changed", "prediction", "error", "status"]
-EVENTS: tuple[Event, ...] = ("changed", "prediction", "error", "status")
+Event = Literal["changed", "prediction", "provisional", "error", "status"]
+EVENTS: tuple[Event, ...] = ("changed", "prediction", "provisional", "error", "status")
 Callback = Callable[[Any], object]
 
 
@@ -63,6 +63,8 @@ class AnnotationController:
     - ``changed(state)``: after every edit, in the thread that made it.
     - ``prediction(result)``, ``error(exception)``, ``status(status)``: on a thread of their own;
       callbacks may wait for predictions and edit the session.
+    - ``provisional(labels)``: on that thread, coarse labels to show while a slow network is at the
+      prediction of the present state, which follows.
 
     Parameters
     ----------
@@ -118,6 +120,7 @@ class AnnotationController:
             functools.partial(_announce, this, "status"),
             functools.partial(_announce, this, "prediction"),
             functools.partial(_announce, this, "error"),
+            functools.partial(_announce, this, "provisional"),
         )
         self._submit()
 

@@ -19,7 +19,7 @@ from .controller import AnnotationController
 from .doubt import DoubtfulRegion, doubtful_regions
 from .errors import DynaMITeError
 from .images import EncodedImage, encoded_bytes
-from .inference import Job, Result, describe
+from .inference import Job, ProvisionalLabels, Result, describe
 from .messages import (
     INTENT_FIELDS,
     check_envelope,
@@ -28,6 +28,7 @@ from .messages import (
     heat_map,
     intent_args,
     labels_message,
+    provisional_message,
     request_id,
 )
 from .ordering import Answer, IntentOrder, Release
@@ -303,6 +304,16 @@ class FrontEnd:
             return False
         self._labels = (result.revision, result.picture.version, *labels_message(result))
         self.send_labels()
+        return True
+
+    def show(self, labels: ProvisionalLabels) -> bool:
+        """Send coarse labels until those of the prediction come; False if they are too late."""
+        if labels.picture.version != self.controller.picture.version:
+            return False
+        sent = -1 if self._labels is None else self._labels[0]
+        if not sent < labels.revision == self.controller.revision:
+            return False
+        self._send(*provisional_message(labels))
         return True
 
     def announced(self, result: Result) -> bool:

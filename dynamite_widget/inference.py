@@ -8,6 +8,7 @@ next picture) run when there is nothing else to do. Knows no session history and
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import sys
 import threading
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from .embedding_cache import EmbeddingCache, Key
 from .errors import DynaMITeError
-from .network import embedding_key
+from .network import embedding_key, takes_argument
 from .picture import Picture
 from .segmentation import Segmentation
 from .session_state import Click, SessionState
@@ -34,6 +35,8 @@ StatusName = Literal["starting", "embedding", "predicting", "ready", "error"]
 _KEPT_PIXELS = 8_000_000
 _KEPT_PREDICTIONS = 8
 _EXIT_PATIENCE_S = 60.0
+SLOW_PREDICTION_MS = 400.0
+"""Where the last two predictions of the network both took longer, coarse masks are shown first."""
 
 _living: weakref.WeakSet[Inference] = weakref.WeakSet()
 
@@ -92,6 +95,25 @@ class Result:
     latency_ms: float
 
 
+@dataclass(frozen=True)
+class ProvisionalLabels:
+    """Coarse labels to look at until the `Result` of the same revision is there; no answer.
+
+    Parameters
+    ----------
+    revision : int
+        Of the state they show.
+    picture : Picture
+        The picture of that state.
+    labels : (h, w) int32 array
+        Label map at display resolution.
+    """
+
+    revision: int
+    picture: Picture
+    labels: NDArray[np.int32] = field(repr=False)
+
+
 @dataclass
 class Job:
     """Something to compute when idle; exactly one of its three callables is called, once."""
@@ -117,6 +139,8 @@ class Inference:
         Size of `Result.labels`.
     on_status, on_result, on_error : callable
         Called on the thread with a `Status`, a `Result`, an exception. Must not block.
+    on_provisional : callable
+        Called on the thread with `ProvisionalLabels` while a slow prediction goes on.
     """
 
     def __init__(
@@ -128,11 +152,13 @@ class Inference:
         on_status: Callable[[Status], None],
         on_result: Callable[[Result], None],
         on_error: Callable[[Exception], None],
+        on_provisional: Callable[[ProvisionalLabels], None],
     ) -> None:
         self._make_predictor = make_predictor
         self._cache = cache
         self._long_side_px = display_long_side_px
         self._on_status, self._on_result, self._on_error = on_status, on_result, on_error
+        self._on_provisional = on_provisional
         self._condition = threading.Condition()
         # Under the condition's lock:
         self._target: Target | None = None
@@ -147,6 +173,8 @@ class Inference:
         self._embedding: Any = None
         self._embedded: tuple[int, Key] | None = None
         self._predictions: OrderedDict[tuple[Click, ...], Segmentation] = OrderedDict()
+        # Two, as the first prediction of a network takes longer than those after it.
+        self._latencies_ms: deque[float] = deque(maxlen=2)
         self._thread = threading.Thread(target=self._run, name="dynamite-model", daemon=True)
         _living.add(self)
         self._thread.start()
@@ -318,11 +346,7 @@ class Inference:
         base = self._predictions.get(state.clicks)
         if base is None:
             self._set_status(state="predicting", message="")
-            base = self._with_room(
-                lambda: self._predictor.predict(
-                    self._embedding, state.clicks, instances=state.instance_ids
-                )
-            )
+            base = self._segment(target)
             self._keep(state.clicks, base)
         segmentation = base.with_edits(state)
         height, width = target.picture.size_within(self._long_side_px)
@@ -340,6 +364,39 @@ class Inference:
             {i: float(score) for i, score in zip(ids, segmentation.scores, strict=True)},
             (time.perf_counter() - started) * 1000,
         )
+
+    def _segment(self, target: Target) -> Segmentation:
+        state, predict = target.state, self._predictor.predict
+        slow = len(self._latencies_ms) == 2 and min(self._latencies_ms) > SLOW_PREDICTION_MS
+        # Asked for once: the second attempt of `_with_room` does without.
+        previews = [functools.partial(self._show, target)] if slow else []
+        if slow and not takes_argument(predict, "on_preview"):
+            previews.clear()
+
+        def compute() -> Segmentation:
+            options = {"on_preview": previews.pop()} if previews else {}
+            found: Segmentation = predict(
+                self._embedding, state.clicks, instances=state.instance_ids, **options
+            )
+            return found
+
+        started = time.perf_counter()
+        segmentation: Segmentation = self._with_room(compute)
+        if any(click.instance for click in state.clicks):  # otherwise no network has run
+            self._latencies_ms.append((time.perf_counter() - started) * 1000)
+        return segmentation
+
+    def _show(self, target: Target, coarse: Segmentation) -> None:
+        """Pass coarse masks on, unless a newer state waits; what goes wrong costs no answer."""
+        try:
+            with self._condition:
+                if self._closed or self._target is not target:
+                    return
+            height, width = target.picture.size_within(self._long_side_px)
+            labels = coarse.with_edits(target.state).label_map_at(height, width)
+            self._on_provisional(ProvisionalLabels(target.revision, target.picture, labels))
+        except Exception:
+            logger.exception("the coarse masks of revision %d are not shown", target.revision)
 
     def _keep(self, clicks: tuple[Click, ...], base: Segmentation) -> None:
         """Remember a few predictions, so that undo, redo and renaming cost nothing."""

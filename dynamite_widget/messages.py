@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import rle
 from .errors import SessionError
-from .inference import Result, Status
+from .inference import ProvisionalLabels, Result, Status
 from .picture import Picture
 from .session_state import SessionState
 
@@ -128,6 +128,23 @@ def labels_message(result: Result) -> tuple[dict[str, Any], list[bytes]]:
         "revision": result.revision,
         "image_version": result.picture.version,
         "latency_ms": round(result.latency_ms, 1),
+        **fields,
+    }, buffers
+
+
+def provisional_message(labels: ProvisionalLabels) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the message that carries coarse labels to all views.
+
+    Half a revision less than the labels that follow: every view paints it over the state before,
+    and what follows over it, whatever the order in which they come.
+    """
+    fields, buffers = encode_labels(labels.labels)
+    return {
+        "type": "labels",
+        "revision": labels.revision - 0.5,
+        "provisional": True,
+        "image_version": labels.picture.version,
+        "latency_ms": None,
         **fields,
     }, buffers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from typing import Any
 
@@ -34,6 +35,15 @@ def checkpoint_hash(predictor: Any) -> str:
         if isinstance(value, str) and value:
             return value
     return f"unknown-{id(predictor)}"
+
+
+def takes_argument(function: Any, name: str) -> bool:
+    """Tell whether a method of a predictor, perhaps one that a person wrote, knows an argument."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # built in
+        return False
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def embedding_key(picture: Picture, predictor: Any) -> Key:

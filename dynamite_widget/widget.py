@@ -12,6 +12,7 @@ import difflib
 import functools
 import inspect
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -181,6 +182,7 @@ class DynaMITeWidget(ResultsAPI, anywidget.AnyWidget):
         self.on_msg(self._on_message)
         controller.add_callback("changed", self._on_state)
         controller.add_callback("prediction", self._on_prediction)
+        controller.add_callback("provisional", self._front_end.show)
         controller.add_callback("status", self._on_status)
         controller.add_callback("error", self._on_error)
         # A prediction may have come, or failed, before the callbacks were there.
@@ -297,6 +299,9 @@ class DynaMITeWidget(ResultsAPI, anywidget.AnyWidget):
         refused = {k for k in sync_data if k in _KERNEL_OWNED or k in ("_esm", "_css")}
         allowed = {k: v for k, v in sync_data.items() if k not in refused}
         wanted = allowed.pop("active_instance", None)
+        painted = allowed.get("painted")
+        if isinstance(painted, float) and math.isfinite(painted):
+            allowed["painted"] = math.floor(painted)  # provisional labels are no whole revision
         with self._publish_lock:
             try:
                 if wanted is not None:

@@ -7,14 +7,14 @@ Training, evaluation, `Predictor` and widget all call these three.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
 from .interactive import InteractiveTransformer
-from .structures import ClickTensors, Decoded, ImageFeatures, PreparedFeatures
+from .structures import ClickTensors, Decoded, ImageFeatures, Prediction, PreparedFeatures
 
 __all__ = ["DynaMITe", "build_model"]
 
@@ -104,6 +104,7 @@ class DynaMITe(nn.Module):
         clicks: Sequence[ClickTensors],
         all_predictions: bool = False,
         exact: bool = True,
+        on_preview: Callable[[Prediction], object] | None = None,
     ) -> Decoded:
         """Segment all instances of each picture from all of its clicks.
 
@@ -118,6 +119,9 @@ class DynaMITe(nn.Module):
         exact : bool
             Otherwise, while predicting one picture on a CPU, logits far from any change of the
             label may be interpolated and products computed in bfloat16 (see `Predictor`).
+        on_preview : callable, optional
+            Called before the decoder runs, with the encoder's own masks: a `Prediction` at stride
+            8.
 
         Returns
         -------
@@ -129,7 +133,7 @@ class DynaMITe(nn.Module):
         for c in clicks:
             if not bool((c.instance > 0).any()):
                 raise ValueError("every picture needs a click on at least one instance")
-        return self.transformer.decode(prepared, clicks, all_predictions, exact)
+        return self.transformer.decode(prepared, clicks, all_predictions, exact, on_preview)
 
     def forward(self, pixels: Tensor, clicks: Sequence[ClickTensors]) -> Decoded:
         """Encode, prepare and decode in one go (for tracing and distributed training)."""

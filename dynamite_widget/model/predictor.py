@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from ..errors import SessionError
 from ..images import MAX_MEGAPIXELS, load_image, picture_hash
@@ -25,7 +26,7 @@ from .config import ModelConfig
 from .precision import fast_dtype
 from .render import LogitsRenderer, MaskLogits
 from .resize import preprocess
-from .structures import ClickTensors, Prediction, PreparedFeatures
+from .structures import ClickTensors, Prediction, PreparedFeatures, fuse
 
 _THUMBNAIL_LONG_SIDE = 384
 
@@ -181,6 +182,7 @@ class Predictor:
         embedding: ImageEmbedding,
         clicks: Sequence[Any],
         instances: Iterable[int] | None = None,
+        on_preview: Callable[[Segmentation], object] | None = None,
     ) -> Segmentation:
         """Segment all instances of a picture from all of its clicks.
 
@@ -193,6 +195,10 @@ class Predictor:
             With no click, or background clicks only, everything is background.
         instances : iterable of int, optional
             Instances that exist; those without a click own no pixel. By default those with clicks.
+        on_preview : callable, optional
+            Called in this thread, before the decoder runs, with a coarse `Segmentation` from the
+            masks of the encoder. What is returned does not depend on it; what it raises is raised.
+            Not called when there is nothing to compute.
 
         Returns
         -------
@@ -212,12 +218,31 @@ class Predictor:
         if not (points[:, 2] > 0).any():
             return Segmentation.empty(embedding.height, embedding.width, ids, embedding.thumbnail)
         tensors = click_tensors(points, embedding)
+        options: dict[str, Any] = {}
+        if on_preview is not None:
+
+            def pass_on(prediction: Prediction) -> None:
+                masks = _enlarged(prediction, embedding.network_size)
+                on_preview(self._segmentation(masks, embedding, ids, tensors))
+
+            options["on_preview"] = pass_on
         with torch.inference_mode(), self._precision():
-            decoded = self.model.decode_clicks(embedding.prepared, [tensors], exact=self.exact)
+            decoded = self.model.decode_clicks(
+                embedding.prepared, [tensors], exact=self.exact, **options
+            )
             masks = _mask_logits(decoded.final, embedding.network_size)
-            if self.config.connected_instances:
-                logits = keep_clicked_regions(masks.logits, masks.channel_instance, tensors)
-                masks = replace(masks, logits=logits)
+            return self._segmentation(masks, embedding, ids, tensors)
+
+    def _segmentation(
+        self,
+        masks: MaskLogits,
+        embedding: ImageEmbedding,
+        ids: tuple[int, ...],
+        clicks: ClickTensors,
+    ) -> Segmentation:
+        if self.config.connected_instances:
+            logits = keep_clicked_regions(masks.logits, masks.channel_instance, clicks)
+            masks = replace(masks, logits=logits)
         renderer = LogitsRenderer(masks)
         return Segmentation(
             embedding.height, embedding.width, ids, renderer, thumbnail=embedding.thumbnail
@@ -362,6 +387,15 @@ def click_tensors(points: NDArray[np.int64], embedding: ImageEmbedding) -> Click
 def _mask_logits(prediction: Prediction, network_size: tuple[int, int]) -> MaskLogits:
     owners = tuple(int(i) for i in prediction.channel_instance[0].tolist())
     return MaskLogits(prediction.logits[0], owners, network_size)
+
+
+def _enlarged(prediction: Prediction, network_size: tuple[int, int]) -> MaskLogits:
+    """Bring logits at stride 8 to stride 4; before, channels of an instance are fused."""
+    fused, instances = fuse(prediction)
+    logits = F.interpolate(
+        fused[None].float(), scale_factor=2, mode="bilinear", align_corners=False
+    )
+    return MaskLogits(logits[0], (*instances, 0), network_size)
 
 
 def _whole(value: Any, name: str, where: str | None) -> int:
