@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dynamite_widget.model import interactive, precision, refine
+from dynamite_widget.model import interactive, precision
 from dynamite_widget.model.adaptive import adaptive_logits, fuse_spans, group_spans
 from dynamite_widget.model.config import ModelConfig, get_config
 from dynamite_widget.model.deformable import deformable_attention, deformable_attention_at
@@ -14,6 +14,7 @@ from dynamite_widget.model.pointwise import PointwiseDecoder
 from dynamite_widget.model.position import sine_code_2d
 from dynamite_widget.model.predictor import Predictor
 from dynamite_widget.model.refine import RefineHead
+from dynamite_widget.model.refine_near import _HOPELESS, refine_near
 from dynamite_widget.model.structures import ClickTensors, ImageFeatures, fuse
 
 SMALL = ModelConfig(
@@ -227,11 +228,12 @@ def test_refinement_near_an_instance(monkeypatch: pytest.MonkeyPatch) -> None:
     context = head.prepare(torch.randn(1, 16, 96, 96), torch.randn(1, 24, 96, 96))
     clicks = [(torch.tensor([[80.0, 96.0]]), torch.zeros(0, 2))]
     (whole,) = head([fused], [(0, 0)], clicks, context, (384, 384))
-    near = head.refine_near(fused, clicks, context, (384, 384))
-    inside = fused[0] > -refine._HOPELESS
+    own = clicks[0][0], torch.tensor([0])
+    near = refine_near(head, fused, *own, context, (384, 384))
+    inside = fused[0] > -_HOPELESS
     difference = (near - whole)[0].abs()
     assert difference[inside].max() < 0.1 * (whole - fused)[0].abs().max()
     assert torch.equal(near[0, 60:], fused[0, 60:]), "far away nothing is computed"
     assert torch.equal(near[1], fused[1])
     nobody = torch.stack([fused[0] - 100, fused[1]])
-    assert torch.equal(head.refine_near(nobody, clicks, context, (384, 384)), nobody)
+    assert torch.equal(refine_near(head, nobody, *own, context, (384, 384)), nobody)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .ranking import two_best
 from .render import STRIDE
 from .structures import ClickTensors
 
@@ -45,18 +46,17 @@ def keep_clicked_regions(logits: Tensor, owners: tuple[int, ...], clicks: ClickT
     places = clicks.yx.cpu().numpy()
     cells = np.clip(places // STRIDE, 0, (height - 1, width - 1)).astype(np.intp)
     instances = clicks.instance.cpu().numpy()
-    ignored = torch.tensor([owner < 0 for owner in owners], device=logits.device)
+    meant = [channel for channel, owner in enumerate(owners) if owner >= 0]
     result = logits
     for _ in range(_PASSES):
-        masked = result.masked_fill(ignored[:, None, None], -torch.inf)
-        winners = masked.argmax(0)
+        _, runner_up, place = two_best(result[channel] for channel in meant)
+        winners = torch.tensor(meant, device=logits.device)[place.long()]
         dropped = _unreached(winners.cpu().numpy(), owners, cells, instances)
         if not dropped.any():
             break
         ys, xs = torch.from_numpy(dropped).to(logits.device).nonzero(as_tuple=True)
-        runner_up = masked[:, ys, xs].topk(2, dim=0).values[1]
         result = result.clone() if result is logits else result
-        result[winners[ys, xs], ys, xs] = runner_up - _DROPPED
+        result[winners[ys, xs], ys, xs] = runner_up[ys, xs] - _DROPPED
     return result
 
 

@@ -22,6 +22,7 @@ from .position import sine_code_2d
 from .precision import fast_dtype
 from .queries import ClickQueries, QueryBatch
 from .refine import RefineHead, RelativeTerm
+from .refine_near import refine_near
 from .structures import (
     ClickTensors,
     Decoded,
@@ -428,9 +429,19 @@ class InteractiveTransformer(nn.Module):
                 prepared.padded_size,
             )
         else:
+            fused, instances = groups[0]
+            clicks = queries.owner[0, : queries.clicks]
+            channels = torch.full_like(clicks, len(instances))
+            for k, instance in enumerate(instances):
+                channels[clicks == instance] = k
             refined = [
-                self.refine.refine_near(
-                    groups[0][0], row_clicks, prepared.refine_context, prepared.padded_size
+                refine_near(
+                    self.refine,
+                    fused,
+                    queries.yx[0],
+                    channels,
+                    prepared.refine_context,
+                    prepared.padded_size,
                 )
             ]
         height, width = coarse.logits.shape[-2:]

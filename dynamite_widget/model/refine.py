@@ -7,26 +7,23 @@ for and against it, and corrects the outline with a small convolutional network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .precision import fast_dtype
-
 #: Standard deviations, in network-image pixels, of the Gaussians of the distance to a click.
 _RELATIVE_SIGMAS = (4.0, 12.0, 36.0, 108.0)
-_GUIDE_SIGMAS = (5.0, 20.0)
+GUIDE_SIGMAS = (5.0, 20.0)
+#: Logits that the refinement sees are clamped to this and divided by the unit.
+LOGIT_LIMIT, LOGIT_UNIT = 10.0, 5.0
 #: Offsets are divided by this many pixels to bring them to the order of 1.
 _OFFSET_UNIT = 128.0
-#: Where an instance is this much behind, no refinement makes it win.
-_HOPELESS = 4.0
-#: Stride-4 pixels around a refined region: what the network sees of its surroundings.
-_WINDOW_MARGIN = 12
 
 
-def _pixel_axes(
+def pixel_axes(
     padded_size: tuple[int, int], size: tuple[int, int], like: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Rows and columns, in network-image pixels, of the cell centres of a map."""
@@ -68,7 +65,7 @@ class RelativeTerm(nn.Module):
         Tensor
             (B, N, *size).
         """
-        rows, columns = _pixel_axes(padded_size, size, yx)
+        rows, columns = pixel_axes(padded_size, size, yx)
         dy = (rows - yx[..., :1]) / _OFFSET_UNIT
         dx = (columns - yx[..., 1:]) / _OFFSET_UNIT
         weight = self.weights(content)[..., None, None]
@@ -85,6 +82,13 @@ class RelativeTerm(nn.Module):
         return total + weight[..., n + 2, :, :] * dx[..., None, :]
 
 
+Convolve = Callable[[nn.Conv2d, Tensor], Tensor]
+
+
+def _as_it_is(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    return layer(x)
+
+
 class _Residual(nn.Module):
     """Two 3 x 3 convolutions with an identity path."""
 
@@ -94,7 +98,11 @@ class _Residual(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.conv2(F.relu(self.conv1(x))))
+        return self.run(x, _as_it_is)
+
+    def run(self, x: Tensor, convolve: Convolve) -> Tensor:
+        """Apply it with other means of convolution."""
+        return convolve(self.conv2, convolve(self.conv1, x).relu_()).add_(x).relu_()
 
 
 class RefineHead(nn.Module):
@@ -110,7 +118,7 @@ class RefineHead(nn.Module):
         self.detail = nn.Conv2d(detail_channels, width, 1)
         self.context = nn.Conv2d(dim, width, 1)
         self.context_conv = nn.Conv2d(width, width, 3, padding=1)
-        self.guide_conv = nn.Conv2d(3 + 2 * len(_GUIDE_SIGMAS), width, 3, padding=1, bias=False)
+        self.guide_conv = nn.Conv2d(3 + 2 * len(GUIDE_SIGMAS), width, 3, padding=1, bias=False)
         self.down8 = nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.down16 = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
         self.deep = nn.Sequential(_Residual(2 * width, 1), _Residual(2 * width, 2))
@@ -162,66 +170,39 @@ class RefineHead(nn.Module):
         )
         pictures = [picture for picture, _ in rows]
         shared = context if len(context) == 1 else context[pictures]
-        change = self._change(guides, shared)
+        change = self.change(guides, shared)
         refined = []
         for picture, logits in enumerate(fused):
             own = [i for i, p in enumerate(pictures) if p == picture]
             refined.append(torch.cat([logits[:-1] + change[own], logits[-1:]]))
         return refined
 
-    def refine_near(
-        self,
-        fused: Tensor,
-        clicks: Sequence[tuple[Tensor, Tensor]],
-        context: Tensor,
-        padded_size: tuple[int, int],
-    ) -> Tensor:
-        """Refine each instance of one picture only around the pixels that it may own.
-
-        Elsewhere its logits stay as they are: it would have to gain more than `_HOPELESS` there.
-        Products run in bfloat16 where the processor has it.
+    def change(self, guides: Tensor, context: Tensor, convolve: Convolve = _as_it_is) -> Tensor:
+        """Return what to add to the logits.
 
         Parameters
         ----------
-        fused : Tensor
-            (K + 1, h, w) logits, background last; h and w are multiples of 4.
-        clicks : sequence of (for, against)
-            Per instance as in `forward`.
-        context, padded_size
-            As in `forward`.
+        guides : Tensor
+            (n, 3 + 2 * sigmas, h, w): logits of the instance, its best rival, the background;
+            Gaussians of the distances to its clicks and to those of others.
+        context : Tensor
+            (1 or n, width, h, w) crop of the output of `prepare`.
+        convolve : callable
+            Applies a convolution of this module.
 
         Returns
         -------
         Tensor
-            (K + 1, h, w).
+            (n, h, w).
         """
-        refined = fused.clone()
-        lower = fast_dtype(fused.dtype) == torch.bfloat16
-        best = fused.amax(dim=0)
-        for k, own_and_others in enumerate(clicks):
-            window = _window(fused[k] > best - _HOPELESS)
-            if window is None:
-                continue
-            rows, columns = window
-            guide = self._guide(fused, k, *own_and_others, padded_size)[None]
-            # Channels last is a third faster here.
-            crops = [
-                whole[:, :, rows, columns].contiguous(memory_format=torch.channels_last)
-                for whole in (guide, context)
-            ]
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lower):
-                change = self._change(crops[0], crops[1])
-            refined[k, rows, columns] += change[0]
-        return refined
-
-    def _change(self, guides: Tensor, context: Tensor) -> Tensor:
-        """(n, guides, h, w) and (1 or n, width, h, w) → (n, h, w) corrections."""
-        x4 = F.relu(self.guide_conv(guides) + context)
-        x8 = F.relu(self.down8(x4))
-        x16 = self.deep(F.relu(self.down16(x8)))
-        x8 = F.relu(self.fuse8(x8 + _upsample(self.up8(x16), x8)))
-        x4 = F.relu(self.fuse4(x4 + _upsample(x8, x4)))
-        return self.out(x4)[:, 0]
+        x4 = convolve(self.guide_conv, guides).add_(context).relu_()
+        x8 = convolve(self.down8, x4).relu_()
+        x16 = convolve(self.down16, x8).relu_()
+        for block in self.deep:
+            x16 = cast(_Residual, block).run(x16, convolve)
+        x8 = convolve(self.fuse8, _upsample(convolve(self.up8, x16), x8).add_(x8)).relu_()
+        x4 = convolve(self.fuse4, _upsample(x8, x4).add_(x4)).relu_()
+        return convolve(self.out, x4)[:, 0]
 
     def _guide(
         self,
@@ -232,28 +213,13 @@ class RefineHead(nn.Module):
         padded_size: tuple[int, int],
     ) -> Tensor:
         others = torch.cat([fused[:k], fused[k + 1 : -1]])
-        rival = others.amax(dim=0) if len(others) else torch.full_like(fused[0], -10.0)
-        logits = torch.stack([fused[k], rival, fused[-1]]).clamp(-10.0, 10.0) / 5.0
+        rival = others.amax(dim=0) if len(others) else torch.full_like(fused[0], -LOGIT_LIMIT)
+        logits = torch.stack([fused[k], rival, fused[-1]]).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
         size = (fused.shape[-2], fused.shape[-1])
         maps = [
             _click_maps(clicks, padded_size, size, fused) for clicks in (own_clicks, other_clicks)
         ]
-        return torch.cat([logits, *maps])
-
-
-def _window(pixels: Tensor) -> tuple[slice, slice] | None:
-    """Rows and columns of a (h, w) map that hold all True pixels and a margin; None without any.
-
-    Ends lie on multiples of 4, so that the strides of the network fall on the same pixels.
-    """
-    window = []
-    for axis in (1, 0):
-        found = pixels.any(dim=axis).nonzero()[:, 0]
-        if not len(found):
-            return None
-        first, last = int(found[0]) - _WINDOW_MARGIN, int(found[-1]) + 1 + _WINDOW_MARGIN
-        window.append(slice(max(0, first // 4 * 4), min(pixels.shape[1 - axis], -(-last // 4) * 4)))
-    return window[0], window[1]
+        return torch.cat([logits / LOGIT_UNIT, *maps])
 
 
 def _upsample(x: Tensor, like: Tensor) -> Tensor:
@@ -265,8 +231,8 @@ def _click_maps(
 ) -> Tensor:
     """(len(sigmas), h, w): the highest Gaussian bump of any click, 0 without clicks."""
     if not len(yx):
-        return like.new_zeros(len(_GUIDE_SIGMAS), *size)
-    rows, columns = _pixel_axes(padded_size, size, yx)
+        return like.new_zeros(len(GUIDE_SIGMAS), *size)
+    rows, columns = pixel_axes(padded_size, size, yx)
     squared = (rows - yx[:, :1])[:, :, None] ** 2 + (columns - yx[:, 1:])[:, None, :] ** 2
     nearest = squared.amin(dim=0)
-    return torch.stack([torch.exp(-nearest / (2 * s * s)) for s in _GUIDE_SIGMAS]).to(like.dtype)
+    return torch.stack([torch.exp(-nearest / (2 * s * s)) for s in GUIDE_SIGMAS]).to(like.dtype)
