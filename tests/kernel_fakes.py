@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class FakePredictor:
         self.entered = threading.Event()
         self.failures: list[Exception] = []
         self.embed_failures: list[Exception] = []
+        self.previews_asked = 0
 
     def embed(self, image: np.ndarray) -> FakeEmbedding:
         self.embedded += 1
@@ -42,14 +43,22 @@ class FakePredictor:
         return FakeEmbedding(image.shape[0], image.shape[1])
 
     def predict(
-        self, embedding: FakeEmbedding, clicks: Sequence[Click], instances: Any = None
+        self,
+        embedding: FakeEmbedding,
+        clicks: Sequence[Click],
+        instances: Any = None,
+        on_preview: Callable[[Segmentation], object] | None = None,
     ) -> Segmentation:
+        height, width = embedding.height, embedding.width
+        if on_preview is not None and any(click.instance for click in clicks):
+            self.previews_asked += 1
+            on_preview(nearest_click(height, width, clicks[:1], instances))
         self.entered.set()
         assert self.gate.wait(30)
         self.predicted.append(tuple(clicks))
         if self.failures:
             raise self.failures.pop(0)
-        return nearest_click(embedding.height, embedding.width, clicks, instances)
+        return nearest_click(height, width, clicks, instances)
 
 
 def nearest_click(
