@@ -3,12 +3,12 @@
  *
  * Every border between pixels is followed with its instance on the right-hand side; the polygon
  * goes through the middles of the pixel edges and is then thinned (Douglas-Peucker), which turns
- * staircases into straight lines and stays within `tolerance` of the border. No DOM here.
+ * staircases into straight lines and stays within a tolerance of the border. No DOM here.
  */
 import type { LabelMap } from "./rle";
 
 /** Closed polygons of one instance: x0, y0, x1, y1, … in label-map pixels. */
-export type Loops = Float32Array[];
+export type Loops = (readonly number[])[];
 
 export interface Contours {
   loops: Map<number, Loops>;
@@ -24,38 +24,37 @@ const RIGHT_Y = [0, 0, -1, -1];
 const LEFT_X = [0, 0, -1, -1];
 const LEFT_Y = [-1, 0, 0, -1];
 
-/** Trace every instance of `map`; gives up beyond `maxEdges` pixel edges. */
-export function traceContours(map: LabelMap, tolerance = 0.45, maxEdges = 600_000): Contours {
-  const { width, height, labels } = map;
+/** Trace every instance of `map`, not thinned; gives up beyond `maxEdges` pixel edges. */
+export function traceContours(map: LabelMap, maxEdges = 600_000): Contours {
+  const { width, height, labels, lengths } = map;
+  const size = width * height;
   const loops = new Map<number, Loops>();
-  const seen = new Uint8Array(width * height); // top edges that belong to a traced loop
+  const seen = new Uint8Array(size); // top edges that belong to a traced loop
   let edges = 0;
-  for (let y = 0, at = 0; y < height; y++) {
-    for (const end = at + width; at < end; at++) {
-      const id = labels[at]!;
-      if (id === 0 || (y > 0 && labels[at - width] === id) || seen[at]) continue;
-      const points: number[] = [];
-      edges += follow(map, seen, at - y * width, y, id, points);
-      if (edges > maxEdges) return { loops: new Map(), truncated: true };
-      const loop = thin(points, tolerance);
-      const own = loops.get(id);
-      if (own) own.push(loop);
-      else loops.set(id, [loop]);
-    }
+  const start = (at: number) => {
+    const id = labels[at]!;
+    if (id === 0 || at >= size || seen[at] || (at >= width && labels[at - width] === id)) return;
+    const points: number[] = [];
+    edges += follow(map, seen, at, id, points);
+    const own = loops.get(id);
+    if (own) own.push(points);
+    else loops.set(id, [points]);
+  };
+  // A stretch of top edges begins at the left margin, at the start of a run, or below one.
+  for (let at = 0; at < size; at += width) start(at);
+  for (let run = 0, at = 0; run < lengths.length; at += lengths[run++]!) {
+    start(at);
+    start(at + width);
+    if (edges > maxEdges) return { loops: new Map(), truncated: true };
   }
   return { loops, truncated: false };
 }
 
-/** Walk one border, starting along the top edge of pixel (x0, y0); returns its number of edges. */
-function follow(
-  map: LabelMap,
-  seen: Uint8Array,
-  x0: number,
-  y0: number,
-  id: number,
-  points: number[],
-): number {
+/** Walk one border, starting along the top edge of pixel `at`; returns its number of edges. */
+function follow(map: LabelMap, seen: Uint8Array, at: number, id: number, points: number[]): number {
   const { width, height, labels } = map;
+  const x0 = at % width;
+  const y0 = (at - x0) / width;
   const inside = (x: number, y: number) =>
     x >= 0 && y >= 0 && x < width && y < height && labels[y * width + x] === id;
   let x = x0;
@@ -83,9 +82,9 @@ function follow(
 }
 
 /** Douglas-Peucker on a closed polygon; small polygons are left alone. */
-export function thin(points: readonly number[], tolerance: number): Float32Array {
+export function thin(points: readonly number[], tolerance: number): readonly number[] {
   const count = points.length / 2;
-  if (count <= 8 || tolerance <= 0) return Float32Array.from(points);
+  if (count <= 8 || tolerance <= 0) return points;
   let far = 0;
   let farthest = -1;
   for (let i = 1; i < count; i++) {
@@ -98,20 +97,16 @@ export function thin(points: readonly number[], tolerance: number): Float32Array
   const keep = new Uint8Array(count);
   keep[0] = 1;
   keep[far] = 1;
-  const stack: [number, number][] = [
-    [0, far],
-    [far, count],
-  ];
+  const stack = [0, far, far, count];
   while (stack.length) {
-    const [first, last] = stack.pop()!;
+    const last = stack.pop()!;
+    const first = stack.pop()!;
     const index = splitIndex(points, first, last, count, tolerance);
     if (index < 0) continue;
     keep[index] = 1;
-    stack.push([first, index], [index, last]);
+    stack.push(first, index, index, last);
   }
-  const kept: number[] = [];
-  for (let i = 0; i < count; i++) if (keep[i]) kept.push(points[2 * i]!, points[2 * i + 1]!);
-  return Float32Array.from(kept);
+  return points.filter((_, i) => keep[i >> 1]);
 }
 
 /** Index of the point that deviates most from the chord, or -1 when all are close enough. */
@@ -127,11 +122,10 @@ function splitIndex(
   const end = last % count;
   const dx = points[2 * end]! - ax;
   const dy = points[2 * end + 1]! - ay;
-  const length = Math.hypot(dx, dy) || 1;
-  let worst = tolerance;
+  let worst = tolerance * (Math.hypot(dx, dy) || 1);
   let index = -1;
   for (let i = first + 1; i < last; i++) {
-    const distance = Math.abs((points[2 * i]! - ax) * dy - (points[2 * i + 1]! - ay) * dx) / length;
+    const distance = Math.abs((points[2 * i]! - ax) * dy - (points[2 * i + 1]! - ay) * dx);
     if (distance > worst) {
       worst = distance;
       index = i;

@@ -1,5 +1,5 @@
 /** What is drawn in front of the overlays: markers, strokes, crosshair, brush, doubtful region. */
-import { casingFor, inkOn, withAlpha } from "./colour";
+import { inkOn, withAlpha } from "./colour";
 import { markerAt } from "./hit";
 import type { Frame } from "./painter";
 import { PROVISIONAL_COLOUR, type ShownClick } from "./reducer";
@@ -7,6 +7,7 @@ import type { Stroke } from "./scene";
 import { type Point, toStage, type Viewport } from "./viewport";
 
 const RADIUS = 8.5;
+const DARK = "rgba(10, 12, 16, 0.6)";
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif";
 
 export function drawFrontDetails(context: CanvasRenderingContext2D, frame: Frame): void {
@@ -51,7 +52,7 @@ function drawMarker(
     context.stroke();
   }
   outline(context, at, radius + 2, background);
-  context.fillStyle = "rgba(10, 12, 16, 0.55)";
+  context.fillStyle = DARK;
   context.fill();
   outline(context, at, radius + 1, background);
   context.fillStyle = "#ffffff";
@@ -128,17 +129,23 @@ function drawStroke(context: CanvasRenderingContext2D, stroke: Stroke, v: Viewpo
   context.restore();
 }
 
-/** Dark and light lines side by side are visible on anything. */
-function twoTone(context: CanvasRenderingContext2D, light: string, trace: () => void): void {
-  for (const [colour, width] of [
-    ["rgba(10, 12, 16, 0.7)", 3],
-    [light, 1.25],
+/** Stroke a line with a wider one under it, which separates it from any background. */
+export function strokeCased(
+  context: CanvasRenderingContext2D,
+  colour: string,
+  casing: string,
+  width: number,
+  unit = 1,
+  path?: Path2D,
+): void {
+  for (const [style, wide] of [
+    [casing, width + 1.5],
+    [colour, width],
   ] as const) {
-    context.beginPath();
-    trace();
-    context.strokeStyle = colour;
-    context.lineWidth = width;
-    context.stroke();
+    context.strokeStyle = style;
+    context.lineWidth = wide * unit;
+    if (path) context.stroke(path);
+    else context.stroke();
   }
 }
 
@@ -146,17 +153,17 @@ function drawCrosshair(context: CanvasRenderingContext2D, v: Viewport, cursor: P
   const at = toStage(v, cursor.x, cursor.y);
   context.save();
   context.lineCap = "round";
-  twoTone(context, "#ffffff", () => {
-    for (const [dx, dy] of [
-      [1, 0],
-      [-1, 0],
-      [0, 1],
-      [0, -1],
-    ] as const) {
-      context.moveTo(at.x + dx * 5, at.y + dy * 5);
-      context.lineTo(at.x + dx * 17, at.y + dy * 17);
-    }
-  });
+  context.beginPath();
+  for (const [dx, dy] of [
+    [1, 0],
+    [-1, 0],
+    [0, 1],
+    [0, -1],
+  ] as const) {
+    context.moveTo(at.x + dx * 5, at.y + dy * 5);
+    context.lineTo(at.x + dx * 17, at.y + dy * 17);
+  }
+  strokeCased(context, "#ffffff", DARK, 1.5);
   context.fillStyle = "#ffffff";
   context.fillRect(at.x - 1, at.y - 1, 2, 2);
   context.restore();
@@ -169,9 +176,9 @@ function drawBrush(context: CanvasRenderingContext2D, { ui, viewport, shown }: F
   const { x, y } = ui.hover;
   context.save();
   if (ui.tool === "eraser") context.setLineDash([4, 4]);
-  twoTone(context, ui.tool === "eraser" ? "#ffffff" : colour, () => {
-    context.arc(x, y, radius, 0, 2 * Math.PI);
-  });
+  context.beginPath();
+  context.arc(x, y, radius, 0, 2 * Math.PI);
+  strokeCased(context, ui.tool === "eraser" ? "#ffffff" : colour, DARK, 1.5);
   context.restore();
 }
 
@@ -187,11 +194,6 @@ function drawDoubtful(
   context.lineCap = "round";
   context.beginPath();
   context.arc(at.x, at.y, radius, 0, 2 * Math.PI);
-  context.strokeStyle = casingFor("#ffd866");
-  context.lineWidth = 4;
-  context.stroke();
-  context.strokeStyle = "#ffd866";
-  context.lineWidth = 2;
-  context.stroke();
+  strokeCased(context, "#ffd866", DARK, 2);
   context.restore();
 }

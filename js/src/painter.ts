@@ -5,7 +5,7 @@
 import { adjustmentTable, applyTable, isIdentity } from "./adjust";
 import { casingFor, parseColour, withAlpha } from "./colour";
 import { ownKeys } from "./dom";
-import { drawFrontDetails } from "./markers";
+import { drawFrontDetails, strokeCased } from "./markers";
 import type { Shown } from "./reducer";
 import { makeCanvas, type Overlay, rasterise, type Scene } from "./scene";
 import type { UiState } from "./ui";
@@ -123,53 +123,29 @@ export class Painter {
       this.#drawRaster(context, scene.overlay, styles, fill || 0.15, v);
       return;
     }
-    this.#drawFills(context, scene.overlay, styles, fill, ui.highlight, v);
-    this.#drawOutlines(context, scene.overlay, styles, shown.active, v);
-  }
-
-  #drawFills(
-    context: CanvasRenderingContext2D,
-    overlay: Overlay,
-    styles: Map<number, string>,
-    alpha: number,
-    highlight: number,
-    v: Viewport,
-  ): void {
     context.save();
-    toLabelSpace(context, overlay, v);
+    const unit = 1 / toLabelSpace(context, scene.overlay, v);
+    const paths = new Map<number, Path2D>();
     for (const [id, colour] of styles) {
-      const path = overlay.path(id);
-      const own = id === highlight ? Math.min(1, alpha + 0.2) : alpha;
-      if (!path || own <= 0) continue;
-      context.fillStyle = withAlpha(colour, own);
+      const path = scene.overlay.path(id, unit / this.#ratio);
+      if (!path) continue;
+      paths.set(id, path);
+      const alpha = id === ui.highlight ? Math.min(1, fill + 0.2) : fill;
+      if (alpha <= 0) continue;
+      context.fillStyle = withAlpha(colour, alpha);
       context.fill(path, "evenodd");
     }
-    context.restore();
-  }
-
-  #drawOutlines(
-    context: CanvasRenderingContext2D,
-    overlay: Overlay,
-    styles: Map<number, string>,
-    active: number,
-    v: Viewport,
-  ): void {
-    context.save();
-    const unit = 1 / toLabelSpace(context, overlay, v);
     context.lineJoin = "round";
+    const outline = (path: Path2D, id: number) => {
+      const colour = styles.get(id)!;
+      strokeCased(context, colour, casingFor(colour), id === shown.active ? 2.5 : 2, unit, path);
+    };
     // The active one last, so that its line is whole where two instances touch.
-    const order = [...styles.keys()].sort((a, b) => Number(a === active) - Number(b === active));
-    for (const id of order) {
-      const path = overlay.path(id);
-      if (!path) continue;
-      const width = id === active ? 2.5 : 2;
-      context.strokeStyle = casingFor(styles.get(id)!);
-      context.lineWidth = (width + 1.5) * unit;
-      context.stroke(path);
-      context.strokeStyle = styles.get(id)!;
-      context.lineWidth = width * unit;
-      context.stroke(path);
-    }
+    paths.forEach((path, id) => {
+      if (id !== shown.active) outline(path, id);
+    });
+    const last = paths.get(shown.active);
+    if (last) outline(last, shown.active);
     context.restore();
   }
 
@@ -193,10 +169,9 @@ export class Painter {
   }
 
   #drawGhost(context: CanvasRenderingContext2D, { viewport: v }: Frame, ghost: Overlay): void {
-    const path = ghost.path(1);
-    if (!path) return;
     context.save();
     const unit = 1 / toLabelSpace(context, ghost, v);
+    const path = ghost.path(1, unit / this.#ratio) ?? new Path2D();
     context.fillStyle = "rgba(255, 255, 255, 0.14)";
     context.fill(path, "evenodd");
     context.lineWidth = 3 * unit;

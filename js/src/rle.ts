@@ -9,6 +9,8 @@ export interface LabelMap {
   width: number;
   height: number;
   labels: Uint8Array | Uint16Array;
+  /** Of the runs of equal ids, in pixels. */
+  lengths: Uint32Array;
 }
 
 export interface Runs {
@@ -50,14 +52,12 @@ export function decodeLabels(header: LabelHeader, buffers: readonly Bytes[]): La
     if (labels.length !== size) {
       throw new Error(`label map holds ${labels.length} pixels, expected ${size}`);
     }
-    return { width, height, labels };
+    return { width, height, labels, lengths: encodeRuns(labels).lengths };
   }
   if (!buffers[0] || !buffers[1]) throw new Error("a run-length label map needs two buffers");
-  return {
-    width,
-    height,
-    labels: expandRuns(toUint32(buffers[0]), toIds(buffers[1], idBytes), size),
-  };
+  const lengths = toUint32(buffers[0]);
+  const labels = expandRuns(lengths, toIds(buffers[1], idBytes), size);
+  return { width, height, labels, lengths };
 }
 
 /** Run lengths and ids to one id per pixel; the lengths must add up to `size`. */
@@ -81,7 +81,7 @@ export function expandRuns(
   return labels;
 }
 
-/** One id per pixel to runs (used by the demo and by tests). */
+/** One id per pixel to runs. */
 export function encodeRuns(labels: Uint8Array | Uint16Array): Runs {
   const lengths: number[] = [];
   const ids: number[] = [];

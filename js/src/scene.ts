@@ -2,32 +2,34 @@
  * What lies on the canvas besides the published state: the picture, the last label map with its
  * outlines, heat map, ghost, strokes. Filled by `link.ts`, drawn by the painters.
  */
-import { type Contours, traceContours } from "./contour";
+import { type Contours, thin, traceContours } from "./contour";
 import type { LabelMap } from "./rle";
 import type { Point } from "./viewport";
+
+/** Outlines stay this close to the borders of the label map, in pixels of it or of the screen. */
+const TOLERANCE_PX = 0.45;
 
 /** A label map made ready for drawing. */
 export class Overlay {
   readonly contours: Contours;
   readonly truncated: boolean;
   #paths = new Map<number, Path2D>();
+  #pixel = 0;
 
   constructor(readonly map: LabelMap) {
     this.contours = traceContours(map);
     this.truncated = this.contours.truncated;
   }
 
-  get ids(): Iterable<number> {
-    return this.contours.loops.keys();
-  }
-
-  /** Outline of one instance in label-map pixels. */
-  path(id: number): Path2D | undefined {
+  /** Outline of one instance in label-map pixels; `pixel` is the size of a screen pixel in them. */
+  path(id: number, pixel: number): Path2D | undefined {
+    if (pixel !== this.#pixel) this.#paths.clear();
+    this.#pixel = pixel;
     let path = this.#paths.get(id);
     const loops = this.contours.loops.get(id);
     if (!path && loops) {
       path = new Path2D();
-      for (const loop of loops) addRounded(path, loop);
+      for (const loop of loops) addRounded(path, thin(loop, TOLERANCE_PX * Math.max(1, pixel)));
       this.#paths.set(id, path);
     }
     return path;
@@ -37,7 +39,7 @@ export class Overlay {
 /** Corners are rounded by at most this many label-map pixels: small pictures are shown enlarged. */
 const ROUNDING_PX = 1.5;
 
-function addRounded(path: Path2D, loop: Float32Array): void {
+function addRounded(path: Path2D, loop: readonly number[]): void {
   const size = loop.length;
   for (let i = 0; i < size; i += 2) {
     const x = loop[i]!;

@@ -29,7 +29,8 @@ describe("markers under the pointer", () => {
 });
 
 describe("instance under a pixel", () => {
-  const map = { width: 2, height: 2, labels: Uint8Array.of(0, 1, 2, 3) };
+  const labels = Uint8Array.of(0, 1, 2, 3);
+  const map = { width: 2, height: 2, labels, lengths: Uint32Array.of(1, 1, 1, 1) };
 
   it("reads a reduced label map", () => {
     expect(instanceAt(map, { x: 499, y: 499 }, 1000, 1000)).toBe(0);
