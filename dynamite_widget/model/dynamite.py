@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..cancelling import give_way
 from .config import ModelConfig
 from .interactive import InteractiveTransformer
 from .structures import ClickTensors, Decoded, ImageFeatures, Prediction, PreparedFeatures
@@ -53,6 +54,10 @@ class DynaMITe(nn.Module):
 
             self.pixel_decoder = DeformablePixelDecoder(config, channels)
         self.transformer = InteractiveTransformer(config, channels[0])
+        for part in (self.backbone, self.pixel_decoder):
+            for module in part.modules():
+                if isinstance(module, (nn.Linear, nn.Conv2d)):
+                    module.register_forward_pre_hook(_give_way)
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """Run backbone and pixel decoder.
@@ -145,6 +150,12 @@ class DynaMITe(nn.Module):
     def device(self) -> torch.device:
         """Device of the parameters."""
         return self.transformer.level_embed.weight.device
+
+
+def _give_way(_module: nn.Module, _inputs: object) -> None:
+    """Make the seconds of an embedding interruptible, between products of large matrices."""
+    if not torch.compiler.is_compiling():
+        give_way()
 
 
 def build_model(config: ModelConfig) -> DynaMITe:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..cancelling import give_way
 from .adaptive import adaptive_logits, fuse_spans, group_spans
 from .attention import CrossAttentionLayer, FeedForwardLayer, SelfAttentionLayer
 from .config import ModelConfig
@@ -210,6 +211,7 @@ class InteractiveTransformer(nn.Module):
         level: int,
         hidden: Tensor | None,
     ) -> Tensor:
+        give_way()
         allowed = self._attention_mask(x, queries, prepared, level)
         cross = self.encoder.cross(i)
         query = cross.multihead_attn.project_query(x + queries.position)

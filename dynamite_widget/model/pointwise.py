@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..cancelling import give_way
 from .attention import Attention, FeedForwardLayer
 from .position import sine_codes_of_axes
 
@@ -75,6 +76,7 @@ class PointwiseDecoder:
         return torch.cat([self._chunk(part) for part in index.split(CHUNK)])
 
     def _chunk(self, index: Tensor) -> Tensor:
+        give_way()
         width = self._size[1]
         y = self._tokens[index].float()
         code = torch.cat([self._row_code[index // width], self._column_code[index % width]], dim=1)
