@@ -139,7 +139,7 @@ def worker_next(folder: Path, how: str, pictures: int) -> dict[str, Any]:
 
 def settle(annotator: Any) -> None:
     """Wait until the next picture is read and embedded."""
-    from dynamite_widget.inference import Job
+    from dynamite_widget.answers import Job
 
     annotator._desk._ahead_thread.drain()
     idle = threading.Event()

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from .answers import Job, Result, Status, Target
 from .embedding_cache import EmbeddingCache, shared_cache
 from .errors import DynaMITeError, SessionError
-from .inference import Inference, Job, Result, Status, Target
+from .inference import Inference
 from .intents import as_instance
 from .network import checkpoint_hash, embedding_key, make_predictor, model_name
 from .picture import Picture, load_picture
@@ -302,7 +303,7 @@ class AnnotationController:
         def failed(error: Exception) -> None:
             logger.warning("the next picture was not embedded ahead: %s", error)
 
-        self.ask(Job(run, _nothing, failed, key="prefetch"))
+        self.ask(Job(run, _nothing, failed, key="prefetch", ahead=picture))
 
     def ask(self, job: Job) -> None:
         """Compute something on the model thread when it is idle."""

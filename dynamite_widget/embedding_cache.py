@@ -6,14 +6,18 @@ function of: the picture and the checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from .cancelling import give_way
+
 Key = tuple[str, str]
 DEFAULT_BUDGET_BYTES = 1 << 30
+_PATIENCE_S = 0.1
 
 
 @dataclass
@@ -47,7 +51,7 @@ class EmbeddingCache:
         """Return the embedding of `key`, computed if need be, and count one more user."""
         entry = self._find(key)
         if entry is None:
-            with self._computing:
+            with self._turn():
                 entry = self._find(key)  # another thread may have been faster
                 if entry is None:
                     embedding = compute()
@@ -56,6 +60,16 @@ class EmbeddingCache:
                         self._entries[key] = entry
                         self._trim()
         return entry.embedding
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other thread computes; interruptible like the computing itself."""
+        while not self._computing.acquire(timeout=_PATIENCE_S):
+            give_way()
+        try:
+            yield
+        finally:
+            self._computing.release()
 
     def release(self, key: Key, drop: bool = False) -> None:
         """Count one user less; with `drop` an embedding that nobody uses goes at once."""

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from . import intents
+from .answers import Job, ProvisionalLabels, Result, describe
 from .controller import AnnotationController
 from .doubt import DoubtfulRegion, doubtful_regions
 from .errors import DynaMITeError
 from .images import EncodedImage, encoded_bytes
-from .inference import Job, ProvisionalLabels, Result, describe
 from .messages import (
     INTENT_FIELDS,
     check_envelope,

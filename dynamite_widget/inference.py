@@ -1,13 +1,15 @@
 """The thread that turns session states into segmentations; the newest state wins.
 
 It loads the network, embeds the picture and predicts, one thing at a time, for whatever state was
-submitted last: states that were overtaken meanwhile are skipped. Side jobs (previews, embedding the
-next picture) run when there is nothing else to do. Knows no session history and no notebook.
+submitted last: states that were overtaken meanwhile are skipped, and what is computed for a picture
+ends when another one is to be shown. Side jobs (previews, embedding the next picture) run when
+there is nothing else to do. Knows no session history and no notebook.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import sys
@@ -16,22 +18,22 @@ import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .answers import Job, ProvisionalLabels, Result, Status, Target, describe
+from .cancelling import Cancelled, interruptible
 from .embedding_cache import EmbeddingCache, Key
 from .errors import DynaMITeError
 from .network import embedding_key, takes_argument
 from .picture import Picture
 from .segmentation import Segmentation
-from .session_state import Click, SessionState
+from .session_state import Click
 
 logger = logging.getLogger(__name__)
 
-StatusName = Literal["starting", "embedding", "predicting", "ready", "error"]
 _KEPT_PIXELS = 8_000_000
 _KEPT_PREDICTIONS = 8
 _EXIT_PATIENCE_S = 60.0
@@ -39,89 +41,6 @@ SLOW_PREDICTION_MS = 400.0
 """Where the last two predictions of the network both took longer, coarse masks are shown first."""
 
 _living: weakref.WeakSet[Inference] = weakref.WeakSet()
-
-
-@dataclass(frozen=True)
-class Status:
-    """What the inference thread is at; `latency_ms` is that of the last prediction."""
-
-    state: StatusName = "starting"
-    message: str = ""
-    model: str = ""
-    device: str = ""
-    latency_ms: float | None = None
-
-
-@dataclass(frozen=True)
-class Target:
-    """A state to be segmented; `revision` counts the states of one controller."""
-
-    revision: int
-    picture: Picture
-    state: SessionState
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a target came to.
-
-    Parameters
-    ----------
-    revision : int
-        Of the state it answers.
-    state : SessionState
-        That state.
-    picture : Picture
-        The picture of that state.
-    segmentation : Segmentation
-        With the state's edits applied.
-    labels : (h, w) int32 array
-        Label map at display resolution.
-    areas : dict from id to int
-        Pixels of the picture; estimated from `labels` where those are smaller.
-    scores : dict from id to float
-        0..1.
-    latency_ms : float
-        Time of the network and of drawing `labels`.
-    """
-
-    revision: int
-    state: SessionState
-    picture: Picture
-    segmentation: Segmentation
-    labels: NDArray[np.int32] = field(repr=False)
-    areas: dict[int, int]
-    scores: dict[int, float]
-    latency_ms: float
-
-
-@dataclass(frozen=True)
-class ProvisionalLabels:
-    """Coarse labels to look at until the `Result` of the same revision is there; no answer.
-
-    Parameters
-    ----------
-    revision : int
-        Of the state they show.
-    picture : Picture
-        The picture of that state.
-    labels : (h, w) int32 array
-        Label map at display resolution.
-    """
-
-    revision: int
-    picture: Picture
-    labels: NDArray[np.int32] = field(repr=False)
-
-
-@dataclass
-class Job:
-    """Something to compute when idle; exactly one of its three callables is called, once."""
-
-    run: Callable[[Any, Any, Result], None]
-    skipped: Callable[[], None]
-    failed: Callable[[Exception], None]
-    key: str | None = None
 
 
 class Inference:
@@ -258,22 +177,16 @@ class Inference:
     def _run(self) -> None:
         try:
             while True:
-                target: Target | None = None
-                job: Job | None = None
                 with self._condition:
-                    while not self._closed:
-                        target = self._target
-                        if target is not None and target.revision > self._settled:
-                            break
-                        target = None
-                        if self._jobs and self._target is not None:
-                            job = self._jobs.popleft()
-                            break
+                    target, job = self._next()
+                    while target is None and job is None and not self._closed:
                         self._condition.wait()
-                    if self._closed:
-                        if job is not None:
-                            job.failed(DynaMITeError("the widget is closed"))
-                        return
+                        target, job = self._next()
+                    closed = self._closed
+                if closed:
+                    if job is not None:
+                        job.failed(DynaMITeError("the widget is closed"))
+                    return
                 if target is not None:
                     self._settle(target)
                 elif job is not None:
@@ -281,6 +194,17 @@ class Inference:
         finally:
             self._leave_picture(drop=True)
             self._predictor = None
+
+    def _next(self, ahead: bool = True) -> tuple[Target | None, Job | None]:
+        """Take the next thing to do: a state, else a job if there was a state; lock is held."""
+        target = self._target
+        if target is not None and target.revision > self._settled:
+            return target, None
+        for job in self._jobs if target is not None else ():
+            if ahead or job.ahead is None:
+                self._jobs.remove(job)
+                return None, job
+        return None, None
 
     def _settle(self, target: Target) -> None:
         try:
@@ -292,7 +216,10 @@ class Inference:
                     return
                 if target.picture.version != self._embedded[0]:
                     return
-            result = self._predict(target)
+            with interruptible(functools.partial(self._go_on_with, target.picture)):
+                result = self._predict(target)
+        except Cancelled:
+            return  # for another picture, which comes next
         except Exception as error:
             if not isinstance(error, DynaMITeError):
                 logger.exception("revision %d could not be predicted", target.revision)
@@ -326,10 +253,37 @@ class Inference:
             self._set_status(state="embedding", message="")
             key = embedding_key(picture, self._predictor)
             predictor = self._predictor
-            self._embedding = self._with_room(
-                lambda: self._cache.acquire(key, lambda: predictor.embed(picture.image))
-            )
+            with interruptible(functools.partial(self._go_on_with, picture)):
+                self._embedding = self._with_room(
+                    lambda: self._cache.acquire(key, lambda: predictor.embed(picture.image))
+                )
             self._embedded = (picture.version, key)
+
+    def _go_on_with(self, picture: Picture) -> None:
+        """End what is being computed for a picture when another one is to be shown."""
+        with self._condition:
+            wanted = None if self._target is None else self._target.picture
+            if self._closed or (wanted is not None and wanted.hash != picture.hash):
+                raise Cancelled
+
+    def _meanwhile(self, ahead: Picture) -> None:
+        """Do what came up while a picture is embedded ahead of time; end that if it is no use."""
+        while True:
+            with self._condition:
+                if self._closed:
+                    raise Cancelled
+                target, job = self._next(ahead=False)
+            if job is not None:
+                self._run_job(job)
+            elif target is None:
+                return
+            elif self._embedded is not None and target.picture.version == self._embedded[0]:
+                self._settle(target)
+            elif target.picture.hash == ahead.hash:
+                self._set_status(state="embedding", message="")
+                return
+            else:
+                raise Cancelled
 
     def _leave_picture(self, drop: bool = False) -> None:
         if self._embedded is not None:
@@ -414,9 +368,17 @@ class Inference:
                 raise failure
             if result is None:
                 raise DynaMITeError("there is no prediction yet")
-            job.run(self._predictor, self._embedding, result)
+            with self._interruptions_of(job):
+                job.run(self._predictor, self._embedding, result)
+        except Cancelled:
+            job.skipped()
         except Exception as error:
             job.failed(error)
+
+    def _interruptions_of(self, job: Job) -> contextlib.AbstractContextManager[None]:
+        if job.ahead is None:
+            return contextlib.nullcontext()
+        return interruptible(functools.partial(self._meanwhile, job.ahead))
 
     def _with_room(self, compute: Callable[[], Any]) -> Any:
         """Compute; if memory runs out, drop what is kept for convenience and try once more."""
@@ -440,16 +402,6 @@ class Inference:
                 return
             self._status = status
         self._on_status(status)
-
-
-def describe(error: BaseException) -> str:
-    """Return an exception in words for a person."""
-    text = str(error).strip()
-    if isinstance(error, DynaMITeError) and text:
-        return text
-    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
-        return f"out of memory while predicting; the clicks are kept. {text}".strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @atexit.register

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import rle
+from .answers import ProvisionalLabels, Result, Status
 from .errors import SessionError
-from .inference import ProvisionalLabels, Result, Status
 from .picture import Picture
 from .session_state import SessionState
 

@@ -212,7 +212,7 @@ class ResultsAPI(AnnotationAPI):
         """Predict on the model thread with its network and embedding, beside the session."""
         import threading
 
-        from .inference import Job
+        from .answers import Job
 
         done = threading.Event()
         answer: list[Any] = []

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .answers import Result
 from .colours import to_rgb
-from .inference import Result
 from .messages import click_records, instance_records
 from .picture import Picture
 from .rle import encode

@@ -23,11 +23,11 @@ import anywidget
 import traitlets as t
 
 from . import embed_html, messages, snapshot
+from .answers import Result, Status, describe
 from .controller import AnnotationController, View
 from .embedding_cache import EmbeddingCache
 from .errors import DynaMITeError, SessionError
 from .front_end import FrontEnd
-from .inference import Result, Status, describe
 from .results import ResultsAPI
 from .session_json import read_session, write_atomically
 

@@ -19,8 +19,8 @@ from dynamite_widget.annotator.index import Record
 from dynamite_widget.annotator.proposals import read_proposals
 from dynamite_widget.annotator.store import AnnotationStore
 from dynamite_widget.annotator.timing import FEWEST, Pace, StopWatch, duration
+from dynamite_widget.answers import Job
 from dynamite_widget.errors import DataError, DynaMITeError, ImageError, SessionError
-from dynamite_widget.inference import Job
 
 
 def test_opening_reads_no_picture_and_no_network(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from kernel_fakes import FakePredictor
 
+from dynamite_widget.answers import Job
 from dynamite_widget.controller import AnnotationController
 from dynamite_widget.doubt import doubtful_regions
 from dynamite_widget.embedding_cache import EmbeddingCache
 from dynamite_widget.errors import DynaMITeError, ImageError, SessionError
-from dynamite_widget.inference import Job
 from dynamite_widget.session import ClickSession
 from dynamite_widget.worker import SerialThread
 

@@ -12,10 +12,10 @@ import torch
 from kernel_fakes import FakePredictor
 
 from dynamite_widget import inference
+from dynamite_widget.answers import ProvisionalLabels
 from dynamite_widget.controller import AnnotationController
 from dynamite_widget.embedding_cache import EmbeddingCache
 from dynamite_widget.front_end import FrontEnd
-from dynamite_widget.inference import ProvisionalLabels
 from dynamite_widget.model.config import get_config
 from dynamite_widget.model.predictor import Predictor
 from dynamite_widget.segmentation import Segmentation

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..answers import Result
 from ..doubt import doubtful_regions
 from ..errors import DynaMITeError, ImageError, SessionError
-from ..inference import Result
 from ..picture import Picture, load_picture
 from ..session import ClickSession
 from ..session_masks import masks_key

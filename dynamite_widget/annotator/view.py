@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
+from ..answers import describe
 from ..errors import DynaMITeError
-from ..inference import describe
 from ..worker import SerialThread
 from .filters import FILTERS
 from .index import Record

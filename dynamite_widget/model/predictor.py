@@ -272,6 +272,9 @@ class Predictor:
         return torch.autocast("cpu", dtype=torch.bfloat16)
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if self._lowered_embedding:
+            # A click may be answered in the middle of an embedding (`cancelling.py`).
+            return torch.autocast("cpu", enabled=False)
         if not self._half:
             return contextlib.nullcontext()
         # float16, not bfloat16: activations are small after the norms, its 10-bit mantissa keeps

@@ -204,7 +204,7 @@ def explain(
 
 def _of_widget(widget: Any) -> tuple[Any, Any]:
     """Return network and embedding of a widget; both may be used beside its own thread."""
-    from ..inference import Job
+    from ..answers import Job
 
     done = threading.Event()
     answer: list[Any] = []
