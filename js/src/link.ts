@@ -115,7 +115,7 @@ export class Link {
       return;
     }
     store.painted = message.revision;
-    store.latencyMs = message.latency_ms ?? null;
+    store.latencyMs = message.latency_ms ?? store.latencyMs; // provisional labels have none
     store.scene.doubtful = null;
     this.#doubtfulIndex = 0;
     this.clearPreview();

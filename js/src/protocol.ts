@@ -120,6 +120,7 @@ export interface LabelHeader {
 
 export interface LabelsMessage extends LabelHeader {
   type: "labels";
+  /** Half a revision less than the state's for provisional labels. */
   revision: number;
   latency_ms?: number | null;
   image_version?: number;
@@ -154,7 +155,7 @@ export function isLabelsMessage(message: unknown): message is LabelsMessage {
   return (
     !!m &&
     m.type === "labels" &&
-    Number.isInteger(m.revision) &&
+    Number.isFinite(m.revision) &&
     Number.isInteger(m.width) &&
     Number.isInteger(m.height) &&
     (m.encoding === "rle" || m.encoding === "raw")

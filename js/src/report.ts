@@ -91,7 +91,7 @@ export class Reporter {
     this.#bumping = true;
     channel.clock.later(BUMP_AFTER_MS, () => {
       this.#bumping = false;
-      const value = Math.max(this.store.painted, channel.lastRevision);
+      const value = Math.floor(Math.max(this.store.painted, channel.lastRevision));
       if (value < 0 || model.get("painted") === value) return;
       try {
         model.set("painted", value);
