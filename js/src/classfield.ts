@@ -3,11 +3,14 @@ import { element, setAttribute } from "./dom";
 import { listen } from "./lifetime";
 
 export class ClassField {
-  readonly node = element("div", { class: "dmw-class" });
-  readonly #select = element("select");
-  readonly #other = element("option", { text: "Other…" });
-  readonly #input = element("input", {
-    attributes: { type: "text", maxlength: "200", placeholder: "Class name", autocomplete: "off" },
+  readonly node = element("div", "dmw-class");
+  readonly #select = element("select", "");
+  readonly #other = element("option", "", "Other…");
+  readonly #input = element("input", "", {
+    type: "text",
+    maxlength: "200",
+    placeholder: "Class name",
+    autocomplete: "off",
   });
   #options = "";
   #value = "";
@@ -31,9 +34,7 @@ export class ClassField {
     const options = JSON.stringify(names);
     if (options !== this.#options) {
       this.#options = options;
-      const choices = names.map((n) =>
-        element("option", { text: n || "No class", attributes: { value: n } }),
-      );
+      const choices = names.map((n) => element("option", "", n || "No class", { value: n }));
       this.#select.replaceChildren(...choices, this.#other);
     }
     this.#select.value = value;

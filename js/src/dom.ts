@@ -1,11 +1,8 @@
 /** Building DOM nodes. Text always goes through `textContent`, never through markup. */
+import { listen } from "./lifetime";
 
-export interface ElementOptions {
-  class?: string;
-  text?: string;
-  title?: string;
-  attributes?: Record<string, string>;
-}
+/** What an element is made with: text, children, attributes. */
+export type Content = string | Node | Record<string, string>;
 
 const FOCUSABLE = new Set(["button", "input", "select"]);
 
@@ -20,18 +17,28 @@ export function ownKeys(node: HTMLElement): void {
 
 export function element<K extends keyof HTMLElementTagNameMap>(
   tag: K,
-  options: ElementOptions = {},
-  ...children: Node[]
+  classes: string,
+  ...content: Content[]
 ): HTMLElementTagNameMap[K] {
   const node = document.createElement(tag);
-  if (options.class) node.className = options.class;
-  if (options.text !== undefined) node.textContent = options.text;
-  if (options.title) node.title = options.title;
-  for (const [name, value] of Object.entries(options.attributes ?? {})) {
-    node.setAttribute(name, value);
+  if (classes) node.className = classes;
+  for (const item of content) {
+    if (typeof item === "string" || item instanceof Node) node.append(item);
+    else for (const name in item) node.setAttribute(name, item[name]!);
   }
   if (FOCUSABLE.has(tag)) ownKeys(node);
-  node.append(...children);
+  return node;
+}
+
+/** A button that runs something until `signal` aborts. */
+export function button(
+  classes: string,
+  signal: AbortSignal,
+  run: () => void,
+  ...content: Content[]
+): HTMLButtonElement {
+  const node = element("button", classes, { type: "button" }, ...content);
+  listen(node, "click", run, signal);
   return node;
 }
 

@@ -1,7 +1,7 @@
 /** The list of instances beside the picture. Rows are kept and patched, so focus and typing stay. */
 import { ClassField } from "./classfield";
 import { inkOn, withAlpha } from "./colour";
-import { element, setAttribute, setText } from "./dom";
+import { button, element, setAttribute, setText } from "./dom";
 import { icon } from "./icons";
 import { listen } from "./lifetime";
 import { PROVISIONAL_COLOUR, type Shown, type ShownInstance } from "./reducer";
@@ -36,22 +36,17 @@ interface Row {
 
 export class InstanceList {
   readonly node: HTMLElement;
-  readonly #count = element("span", { class: "dmw-count" });
-  readonly #list = element("ul", { class: "dmw-list", attributes: { "aria-label": "Instances" } });
-  readonly #empty = element("p", { class: "dmw-empty" });
+  readonly #count = element("span", "dmw-count");
+  readonly #list = element("ul", "dmw-list", { "aria-label": "Instances" });
+  readonly #empty = element("p", "dmw-empty");
   #rows = new Map<number, Row>();
 
   constructor(
     readonly hooks: InstanceHooks,
     readonly signal: AbortSignal,
   ) {
-    const title = element(
-      "div",
-      { class: "dmw-side-title" },
-      element("span", { text: "Instances" }),
-    );
-    title.append(this.#count);
-    this.node = element("div", { class: "dmw-side" }, title, this.#list, this.#empty);
+    const title = element("div", "dmw-side-title", element("span", "", "Instances"), this.#count);
+    this.node = element("div", "dmw-side", title, this.#list, this.#empty);
     listen(this.node, "pointerleave", () => hooks.highlight(0), signal);
   }
 
@@ -96,21 +91,17 @@ export class InstanceList {
   #makeRow(id: number): Row {
     const abort = new AbortController();
     const signal = AbortSignal.any([abort.signal, this.signal]);
-    const button = (name: string, act: () => void) => {
-      const node = element("button", { class: `dmw-mini ${name}`, attributes: { type: "button" } });
-      listen(node, "click", act, signal);
-      return node;
-    };
-    const swatch = button("dmw-swatch", () => this.hooks.select(id));
-    const eye = button("dmw-eye", () => this.hooks.setVisible(id, eye.ariaPressed === "true"));
-    const lock = button("dmw-lock", () => this.hooks.setLocked(id, lock.ariaPressed !== "true"));
-    const trash = button("dmw-trash", () => this.hooks.remove(id));
-    trash.append(icon("trash"));
+    const mini = (name: string, run: () => void, ...content: Node[]) =>
+      button(`dmw-mini dmw-${name}`, signal, run, ...content);
+    const swatch = mini("swatch", () => this.hooks.select(id));
+    const eye = mini("eye", () => this.hooks.setVisible(id, eye.ariaPressed === "true"));
+    const lock = mini("lock", () => this.hooks.setLocked(id, lock.ariaPressed !== "true"));
+    const trash = mini("trash", () => this.hooks.remove(id), icon("trash"));
     const field = new ClassField((name) => this.hooks.setClass(id, name), signal);
-    const meta = element("div", { class: "dmw-meta" });
-    const text = element("div", { class: "dmw-row-text" }, field.node, meta);
-    const actions = element("div", { class: "dmw-row-actions" }, eye, lock, trash);
-    const node = element("li", { class: "dmw-row" }, swatch, text, actions);
+    const meta = element("div", "dmw-meta");
+    const text = element("div", "dmw-row-text", field.node, meta);
+    const actions = element("div", "dmw-row-actions", eye, lock, trash);
+    const node = element("li", "dmw-row", swatch, text, actions);
     node.dataset.instance = String(id);
     listen(node, "pointerenter", () => this.hooks.highlight(id), signal);
     listen(

@@ -1,10 +1,10 @@
 /** The sheet of keys and the look panel (opacity, brightness, contrast, gamma). */
 import { NO_ADJUSTMENT } from "./adjust";
-import { element, setAttribute, setText } from "./dom";
+import { button, element, setAttribute, setText } from "./dom";
 import { icon } from "./icons";
 import { KEY_SHEET } from "./keys";
 import { listen } from "./lifetime";
-import type { UiState } from "./ui";
+import { INITIAL_UI, type UiState } from "./ui";
 
 export interface PanelHooks {
   change(patch: Partial<UiState>): void;
@@ -12,39 +12,31 @@ export interface PanelHooks {
 }
 
 function panel(name: string, title: string, hooks: PanelHooks, signal: AbortSignal): HTMLElement {
-  const close = element("button", {
-    class: "dmw-mini",
-    title: "Close (Esc)",
-    attributes: { type: "button", "aria-label": "Close" },
-  });
-  close.append(icon("close"));
-  listen(close, "click", () => hooks.close(), signal);
-  const head = element("div", { class: "dmw-panel-head" }, element("span", { text: title }), close);
-  const attributes = { role: "dialog", "aria-label": title };
-  return element("div", { class: `dmw-panel ${name}`, attributes }, head);
+  const label = { title: "Close (Esc)", "aria-label": "Close" };
+  const close = button("dmw-mini", signal, hooks.close, icon("close"), label);
+  const head = element("div", "dmw-panel-head", element("span", "", title), close);
+  const node = element("div", `dmw-panel ${name}`, { role: "dialog", "aria-label": title }, head);
+  node.hidden = true;
+  return node;
 }
 
 export function makeKeySheet(hooks: PanelHooks, signal: AbortSignal): HTMLElement {
   const node = panel("dmw-keys", "Mouse and keys", hooks, signal);
-  const columns = element("div", { class: "dmw-keys-columns" });
-  const body = element("div", { class: "dmw-keys-body", attributes: { tabindex: "0" } }, columns);
+  const columns = element("div", "dmw-keys-columns");
+  const body = element("div", "dmw-keys-body", { tabindex: "0" }, columns);
   for (const [title, lines] of KEY_SHEET) {
-    const section = element("div", { class: "dmw-keys-group" });
-    section.append(element("div", { class: "dmw-keys-title", text: title }));
-    const list = element("dl");
+    const list = element("dl", "");
     for (const [names, text] of lines) {
-      const keys = element("dt");
+      const keys = element("dt", "");
       names.split("; ").forEach((name, i) => {
-        if (i) keys.append(document.createTextNode(" "));
-        keys.append(element("kbd", { text: name }));
+        if (i) keys.append(" ");
+        keys.append(element("kbd", "", name));
       });
-      list.append(keys, element("dd", { text }));
+      list.append(keys, element("dd", "", text));
     }
-    section.append(list);
-    columns.append(section);
+    columns.append(element("div", "dmw-keys-group", element("div", "dmw-keys-title", title), list));
   }
   node.append(body);
-  node.hidden = true;
   return node;
 }
 
@@ -65,28 +57,18 @@ export class LookPanel {
     this.node = panel("dmw-look", "Look", hooks, signal);
     for (const { name, label, min, max, step } of SLIDERS) {
       const range = { type: "range", min: String(min), max: String(max), step: String(step) };
-      const input = element("input", { attributes: { ...range, "data-look": name } });
-      const value = element("span", { class: "dmw-look-value" });
-      const caption = element("span", { class: "dmw-look-label" });
-      caption.append(element("span", { text: label }), value);
-      this.node.append(element("label", { class: "dmw-look-row" }, caption, input));
+      const input = element("input", "", range, { "data-look": name });
+      const value = element("span", "dmw-look-value");
+      const caption = element("span", "dmw-look-label", element("span", "", label), value);
+      this.node.append(element("label", "dmw-look-row", caption, input));
       listen(input, "input", () => hooks.change({ [name]: Number(input.value) }), signal);
       this.#inputs.set(name, { input, value });
     }
-    const reset = element("button", {
-      class: "dmw-button dmw-button-text",
-      text: "Back to normal",
-      attributes: { type: "button" },
-    });
-    listen(reset, "click", () => hooks.change({ ...NO_ADJUSTMENT, opacity: 0.45 }), signal);
+    const reset = () => hooks.change({ ...NO_ADJUSTMENT, opacity: INITIAL_UI.opacity });
     this.node.append(
-      element("p", {
-        class: "dmw-look-note",
-        text: "Only what you see; the model gets the original.",
-      }),
-      reset,
+      element("p", "dmw-look-note", "Only what you see; the model gets the original."),
+      button("dmw-button dmw-button-text", signal, reset, "Back to normal"),
     );
-    this.node.hidden = true;
   }
 
   update(ui: UiState): void {

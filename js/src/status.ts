@@ -2,6 +2,7 @@
 import { element, setText } from "./dom";
 import type { StatusRecord } from "./protocol";
 
+const LIVE = { role: "status", "aria-live": "polite" };
 export const BUSY_AFTER_MS = 1500;
 export const LOST_AFTER_MS = 10_000;
 
@@ -44,22 +45,16 @@ export function describeStatus(facts: StatusFacts): { tone: Tone; text: string }
 
 export class StatusLine {
   readonly node: HTMLElement;
-  readonly #text = element("span", {
-    class: "dmw-status-text",
-    attributes: { role: "status", "aria-live": "polite" },
-  });
-  readonly #where = element("span", { class: "dmw-where" });
-  readonly #latency = element("span", { class: "dmw-latency" });
-  readonly #zoom = element("span", { class: "dmw-zoom" });
+  readonly #text = element("span", "dmw-status-text", LIVE);
+  readonly #where = element("span", "dmw-where");
+  readonly #latency = element("span", "dmw-latency");
+  readonly #zoom = element("span", "dmw-zoom");
   /** Read out, not shown: what a click or the crosshair did. */
-  readonly #spoken = element("span", {
-    class: "dmw-spoken",
-    attributes: { role: "status", "aria-live": "polite" },
-  });
+  readonly #spoken = element("span", "dmw-spoken", LIVE);
 
   constructor() {
-    const dot = element("span", { class: "dmw-dot", attributes: { "aria-hidden": "true" } });
-    this.node = element("div", { class: "dmw-status" }, dot, this.#text, this.#spoken);
+    const dot = element("span", "dmw-dot", { "aria-hidden": "true" });
+    this.node = element("div", "dmw-status", dot, this.#text, this.#spoken);
     this.node.append(this.#where, this.#latency, this.#zoom);
   }
 

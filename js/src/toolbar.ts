@@ -1,5 +1,5 @@
 /** The toolbar: one roving tab stop, arrow keys inside, tooltips that name the key. */
-import { element, setAttribute } from "./dom";
+import { button, element, setAttribute } from "./dom";
 import { type IconName, icon } from "./icons";
 import type { Command } from "./keys";
 import { listen } from "./lifetime";
@@ -60,15 +60,12 @@ export class Toolbar {
   #buttons = new Map<Command, { button: HTMLButtonElement; marks: string }>();
 
   constructor(run: (command: Command) => void, signal: AbortSignal) {
-    this.node = element("div", {
-      class: "dmw-toolbar",
-      attributes: { role: "toolbar", "aria-label": "Segmentation tools" },
+    this.node = element("div", "dmw-toolbar", {
+      role: "toolbar",
+      "aria-label": "Segmentation tools",
     });
     for (const [label, items] of GROUPS) {
-      const box = element("div", {
-        class: "dmw-group",
-        attributes: { role: "group", "aria-label": label },
-      });
+      const box = element("div", "dmw-group", { role: "group", "aria-label": label });
       for (const item of items) box.append(this.#button(item, run, signal));
       this.node.append(box);
     }
@@ -86,19 +83,17 @@ export class Toolbar {
 
   #button(item: Item, run: (command: Command) => void, signal: AbortSignal): HTMLButtonElement {
     const [command, name, label, key] = item;
-    const button = element("button", {
-      class: "dmw-button",
+    const node = button("dmw-button", signal, () => run(command), icon(name), {
       title: `${label} (${key})`,
-      attributes: { type: "button", "aria-label": label, "data-command": command },
+      "aria-label": label,
+      "data-command": command,
     });
-    button.append(icon(name));
     if (command === "new") {
-      button.classList.add("dmw-button-text");
-      button.append(element("span", { text: "New" }));
+      node.classList.add("dmw-button-text");
+      node.append(element("span", "", "New"));
     }
-    listen(button, "click", () => run(command), signal);
-    this.#buttons.set(command, { button, marks: item[4] });
-    return button;
+    this.#buttons.set(command, { button: node, marks: item[4] });
+    return node;
   }
 
   update(state: ToolbarState): void {

@@ -38,11 +38,12 @@ const PULSE_MS = 40;
 const WATCH_MS = 400;
 
 export class View {
-  readonly root = element("div", {
-    class: "dmw-root",
-    attributes: { tabindex: "-1", "data-lm-suppress-shortcuts": "true", "data-ready": "0" },
+  readonly root = element("div", "dmw-root", {
+    tabindex: "-1",
+    "data-lm-suppress-shortcuts": "true",
+    "data-ready": "0",
   });
-  readonly #stage = element("div", { class: "dmw-stage" });
+  readonly #stage = element("div", "dmw-stage");
   readonly #painter = new Painter();
   readonly #status = new StatusLine();
   readonly #clock;
@@ -132,8 +133,7 @@ export class View {
     setAttribute(front, "role", "application");
     setAttribute(front, "aria-label", "Picture, loading");
     this.#stage.append(back, front, this.#notices.node, this.#look.node);
-    const body = element("div", { class: "dmw-body" }, this.#stage, this.#list.node);
-    body.append(this.#keySheet);
+    const body = element("div", "dmw-body", this.#stage, this.#list.node, this.#keySheet);
     this.root.append(this.#toolbar.node, body, this.#status.node);
   }
 
