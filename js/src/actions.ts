@@ -59,21 +59,14 @@ export class Actions {
       else hooks.say("No instance here");
       return;
     }
-    const wasArmed = store.ui.armed;
-    if (as === "background") {
-      const sent = this.#intend({ type: "click", x, y, instance: 0 });
-      this.#lastClick = { ...sent, wasArmed };
-      hooks.say(`Background click at ${x}, ${y}`);
-      return;
-    }
-    const instance = store.target;
+    const { armed: wasArmed, armedClass } = store.ui;
+    const instance = as === "background" ? 0 : store.target;
     const intent: Intent = { type: "click", x, y, instance };
-    if (instance === "new" && store.ui.armedClass) intent.class_name = store.ui.armedClass;
-    const sent = this.#intend(intent);
-    this.#lastClick = { ...sent, wasArmed };
-    if (wasArmed) store.set({ armed: false, armedClass: null });
+    if (instance === "new" && armedClass) intent.class_name = armedClass;
+    this.#lastClick = { ...this.#intend(intent), wasArmed };
+    if (wasArmed && instance) store.set({ armed: false, armedClass: null });
     const who = typeof instance === "number" ? `instance ${instance}` : "a new instance";
-    hooks.say(`Click for ${who} at ${x}, ${y}`);
+    hooks.say(`Click for ${instance ? who : "the background"} at ${x}, ${y}`);
   }
 
   /** Take back the click that turned out to be the first half of a double click. */

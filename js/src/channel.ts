@@ -113,21 +113,14 @@ export class Channel {
   intend(intent: Intent): { seq: number; answered: Promise<Answer | null> } {
     const seq = this.#nextSeq++;
     const sinceT = (this.model.get("clicks") ?? []).reduce((t, c) => Math.max(t, c.t), -1);
-    const { promise, resolve } = withResolvers<Answer | null>();
     const id = randomName();
-    this.#entries.push({
-      seq,
-      intent,
-      sinceT,
-      settled: false,
-      id,
-      wireSeq: 0,
-      sentAt: null,
-      resolve,
+    const entry = { seq, intent, sinceT, settled: false, id, wireSeq: 0, sentAt: null };
+    const answered = new Promise<Answer | null>((resolve) => {
+      this.#entries.push({ ...entry, resolve });
     });
     this.#flush();
     this.hooks.changed();
-    return { seq, answered: promise };
+    return { seq, answered };
   }
 
   /** Send every unanswered message again, unchanged; the kernel applies each seq once. */
@@ -270,12 +263,4 @@ export class Channel {
       // Without a kernel the message stays unanswered, which is shown and can be sent again.
     }
   }
-}
-
-function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
-  let resolve!: (value: T) => void;
-  const promise = new Promise<T>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
 }

@@ -17,25 +17,14 @@ export interface CommandContext {
 }
 
 /** Commands that make sense without a kernel. */
-const PASSIVE = new Set<Command>([
-  "fit",
-  "zoom-in",
-  "zoom-out",
-  "opacity-down",
-  "opacity-up",
-  "outlines",
-  "hide",
-  "keys",
-  "look",
-  "escape",
-]);
+const PASSIVE = /^(fit|zoom-|opacity-|outlines|hide|keys|look|escape)/;
 
 const FAR_STEP_PX = 40;
 const STEP_PX = 6;
 
 export function runCommand(command: Command, context: CommandContext): void {
   const { store } = context;
-  if (!store.live && !PASSIVE.has(command)) return;
+  if (!store.live && !PASSIVE.test(command)) return;
   if (command.startsWith("move-")) return moveCursor(command, context);
   if (command.startsWith("class-")) {
     return context.actions.setClassByNumber(Number(command.slice(6)));
@@ -52,18 +41,10 @@ function runPlain(command: Command, context: CommandContext): void {
       store.set({ armed: !ui.armed, armedClass: null, tool: paints(ui) ? ui.tool : "click" });
       return say(ui.armed ? "No new instance" : "The next click makes a new instance");
     case "undo":
-    case "redo": {
-      const history = store.trait("history", {});
-      // With intents on their way the published history is behind: let the kernel decide.
-      const known = store.channel.unanswered === 0;
-      if (known && command === "undo" && history.can_undo === false) return say("Nothing to undo");
-      if (known && command === "redo" && history.can_redo === false) return say("Nothing to redo");
-      return actions.send({ type: command });
-    }
+    case "redo":
     case "reset":
-      if (store.shown.clicks.length || store.shown.instances.length)
-        actions.send({ type: "reset" });
-      return;
+      if (toolbarState(store).disabled.has(command)) return say(`Nothing to ${command}`);
+      return actions.send({ type: command });
     case "fit":
       return store.setViewport(wholePicture(v));
     case "zoom-in":
@@ -185,6 +166,7 @@ export function toolbarState(store: Store): ToolbarState {
   for (const [on, command] of flags) if (on) pressed.add(command);
   const disabled = new Set<Command>();
   const history = store.trait("history", {});
+  // With intents on their way the published history is behind: let the kernel decide.
   const idle = store.channel.unanswered === 0;
   if (idle && history.can_undo === false) disabled.add("undo");
   if (idle && history.can_redo === false) disabled.add("redo");

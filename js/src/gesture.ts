@@ -123,14 +123,17 @@ export class GestureRecogniser {
     // A sloppy click must not get lost: dragging pans only where there is something to pan.
     if (this.#mode === "press" && moved > slack + 2 && this.surface.zoomed()) this.#mode = "pan";
     if (this.#mode === "background" && moved > 12) this.#mode = "done";
-    if (this.#mode === "drag") {
-      this.emit({ type: "drag", marker: this.#marker, at: p, phase: "move" });
-    } else if (this.#mode === "pan") {
+    if (this.#mode === "pan") {
       this.emit({ type: "pan", dx: p.x - this.#last.x, dy: p.y - this.#last.y });
-    } else if (this.#mode === "stroke") {
-      this.emit({ type: "stroke", at: p, erase: this.#erase, phase: "move" });
     }
+    this.#carry(p, "move");
     this.#last = p;
+  }
+
+  /** Go on with what is being dragged or painted, if anything is. */
+  #carry(at: Point, phase: "move" | "end" | "cancel"): void {
+    if (this.#mode === "drag") this.emit({ type: "drag", marker: this.#marker, at, phase });
+    if (this.#mode === "stroke") this.emit({ type: "stroke", at, erase: this.#erase, phase });
   }
 
   #pinch(p: PointerInput): void {
@@ -156,31 +159,20 @@ export class GestureRecogniser {
     }
     const start = this.#start;
     if (!start || p.id !== start.id) return;
+    this.#carry(p, "end");
     const mode = this.#mode;
     const marker = this.#marker;
-    const erase = this.#erase;
     this.#reset();
     switch (mode) {
       case "press":
       case "marker":
       case "pan-press":
-        this.#tap(start, mode, marker);
-        break;
+        return this.#tap(start, mode, marker);
       case "background":
-        this.emit({ type: "click", at: start, as: "background" });
-        break;
       case "select":
-        this.emit({ type: "click", at: start, as: "select" });
-        break;
+        return this.emit({ type: "click", at: start, as: mode });
       case "remove":
-        this.emit({ type: "remove", marker });
-        break;
-      case "drag":
-        this.emit({ type: "drag", marker, at: p, phase: "end" });
-        break;
-      case "stroke":
-        this.emit({ type: "stroke", at: p, erase, phase: "end" });
-        break;
+        return this.emit({ type: "remove", marker });
     }
   }
 
@@ -221,12 +213,7 @@ export class GestureRecogniser {
   }
 
   #interrupt(): void {
-    const at = this.#last;
-    if (this.#mode === "drag") {
-      this.emit({ type: "drag", marker: this.#marker, at, phase: "cancel" });
-    } else if (this.#mode === "stroke") {
-      this.emit({ type: "stroke", at, erase: this.#erase, phase: "cancel" });
-    }
+    this.#carry(this.#last, "cancel");
     this.#start = null;
   }
 

@@ -1,6 +1,6 @@
 /** The status line: what the kernel is doing, in words; model, device, latency, zoom. */
 import { element, setText } from "./dom";
-import type { StatusRecord } from "./protocol";
+import type { KernelState, StatusRecord } from "./protocol";
 
 const LIVE = { role: "status", "aria-live": "polite" };
 export const BUSY_AFTER_MS = 1500;
@@ -19,6 +19,12 @@ export interface StatusFacts {
   hint: string;
 }
 
+const WORKING: Partial<Record<KernelState, string>> = {
+  starting: "Starting…",
+  embedding: "Embedding…",
+  predicting: "Predicting…",
+};
+
 /** Tone and text of the status line. Pure. */
 export function describeStatus(facts: StatusFacts): { tone: Tone; text: string } {
   const { status, unanswered, silenceMs } = facts;
@@ -29,16 +35,11 @@ export function describeStatus(facts: StatusFacts): { tone: Tone; text: string }
     const waiting = unanswered === 1 ? "1 action waits" : `${unanswered} actions wait`;
     return { tone: "waiting", text: unanswered ? `Kernel busy: ${waiting}` : "Kernel busy" };
   }
-  switch (status.state) {
-    case "error":
-      return { tone: "error", text: status.message || "The kernel reports an error" };
-    case "starting":
-      return { tone: "working", text: status.message || "Starting…" };
-    case "embedding":
-      return { tone: "working", text: status.message || "Embedding…" };
-    case "predicting":
-      return { tone: "working", text: status.message || "Predicting…" };
+  if (status.state === "error") {
+    return { tone: "error", text: status.message || "The kernel reports an error" };
   }
+  const working = status.state && WORKING[status.state];
+  if (working) return { tone: "working", text: status.message || working };
   if (!facts.pictureShown) return { tone: "working", text: "Loading the picture…" };
   return { tone: "ready", text: facts.hint || status.message || "Ready" };
 }
