@@ -7,6 +7,9 @@ Measures, each in a process of its own:
 - ``move``: milliseconds of a step of the queue in sets of different size (it must not grow);
 - ``next``: from `next` until the first click can be answered (the picture is embedded), with and
   without reading ahead, and with embeddings on the disk; needs the bundled model;
+- ``jump``: with a slow network (`swin-tiny`, random weights) that is embedding the next picture,
+  milliseconds until a click is answered and until another picture, embedded before, can be clicked;
+  ``waiting`` is without giving way, which is what the widget did at first;
 - ``lag``: how long after an edit it is on the disk, at most.
 """
 
@@ -143,9 +146,48 @@ def settle(annotator: Any) -> None:
 
     annotator._desk._ahead_thread.drain()
     idle = threading.Event()
-    job = Job(lambda *_: idle.set(), idle.set, lambda _: idle.set())
-    annotator.widget.controller.ask(job)
+    controller = annotator.widget.controller
+    # As one that is ahead it waits for those before it.
+    job = Job(lambda *_: idle.set(), idle.set, lambda _: idle.set(), ahead=controller.picture)
+    controller.ask(job)
     idle.wait()
+
+
+def worker_jump(folder: Path, gives_way: bool) -> dict[str, Any]:
+    import contextlib
+
+    import torch
+
+    from dynamite_widget import DatasetAnnotator, Predictor, inference
+    from dynamite_widget.model.config import get_config
+    from dynamite_widget.model.dynamite import build_model
+
+    if not gives_way:
+        vars(inference)["interruptible"] = lambda _: contextlib.nullcontext()
+    torch.manual_seed(0)
+    predictor = Predictor(build_model(get_config("swin-tiny")))
+    output = folder / f"jump-{gives_way}"
+    annotator = DatasetAnnotator(folder / "photos", output, predictor=predictor)
+
+    def measure(act: Any) -> float:
+        began = time.perf_counter()
+        act()
+        annotator.widget.wait()
+        return round((time.perf_counter() - began) * 1000)
+
+    def look_at(place: int) -> None:
+        annotator.open(place)
+        annotator.widget.wait()
+        annotator._desk._ahead_thread.drain()
+        time.sleep(0.5)  # the picture behind it is being embedded now
+
+    result = {"embed_ms": measure(lambda: annotator.open(0))}
+    look_at(0)
+    result["click_ms"] = measure(lambda: annotator.current.click(100, 100, "new"))
+    look_at(2)
+    result["jump_ms"] = measure(lambda: annotator.open(0))
+    annotator.close()
+    return result
 
 
 def worker_lag(folder: Path) -> dict[str, Any]:
@@ -187,6 +229,8 @@ def work(folder: Path, name: str, *arguments: str) -> dict[str, Any]:
         return worker_open(folder, arguments[0] == "known")
     if name == "next":
         return worker_next(folder, arguments[0], int(arguments[1]))
+    if name == "jump":
+        return worker_jump(folder, arguments[0] == "giving-way")
     return {"fill": worker_fill, "move": worker_move, "lag": worker_lag}[name](folder)
 
 
@@ -196,7 +240,7 @@ def main() -> None:
     )
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--pictures", type=int, default=12, help="of the part 'next'")
-    parser.add_argument("--parts", nargs="+", default=["open", "move", "next", "lag"])
+    parser.add_argument("--parts", nargs="+", default=["open", "move", "next", "jump", "lag"])
     parser.add_argument("--json", action="store_true", help="last line: one JSON object")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -214,8 +258,12 @@ def main() -> None:
         make_pictures(folder / "small", 2, (60, 80))
         if "move" in args.parts:
             results["move"] = ask(folder, "move")
-        if "next" in args.parts:
+        if {"next", "jump"} & set(args.parts):
             make_pictures(folder / "photos", args.pictures)
+        if "jump" in args.parts:
+            for how in ("waiting", "giving-way"):
+                results[f"jump, {how}"] = ask(folder, "jump", how)
+        if "next" in args.parts:
             for how in ("plain", "ahead", "disk"):
                 results[f"next, {how}"] = ask(folder, "next", how, str(args.pictures))
         if "lag" in args.parts:

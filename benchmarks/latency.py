@@ -31,9 +31,10 @@ import straightforward  # type: ignore[import-not-found]
 
 from dynamite_widget.errors import CheckpointError
 from dynamite_widget.model.checkpoints import load_model
+from dynamite_widget.model.clicks import check_clicks, click_tensors
 from dynamite_widget.model.config import get_config
 from dynamite_widget.model.dynamite import DynaMITe, build_model
-from dynamite_widget.model.predictor import ImageEmbedding, Predictor, check_clicks, click_tensors
+from dynamite_widget.model.predictor import ImageEmbedding, Predictor
 from dynamite_widget.model.resize import preprocess
 from dynamite_widget.session_state import Click
 

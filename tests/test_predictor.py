@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dynamite_widget.errors import ImageError, SessionError
+from dynamite_widget.model.clicks import check_clicks
 from dynamite_widget.model.config import ModelConfig, get_config
-from dynamite_widget.model.predictor import ImageEmbedding, Predictor, check_clicks
+from dynamite_widget.model.predictor import ImageEmbedding, Predictor
 from dynamite_widget.model.structures import ClickTensors, Decoded, Prediction
 from dynamite_widget.segmentation import Segmentation
 from dynamite_widget.session_state import Click
@@ -290,8 +291,8 @@ def test_real_network_on_extreme_pictures(real: Predictor, size: tuple[int, int]
 
 
 def test_shortcuts_equal_the_straightforward_order(repository: Path) -> None:
+    from dynamite_widget.model.clicks import click_tensors
     from dynamite_widget.model.dynamite import build_model
-    from dynamite_widget.model.predictor import click_tensors
 
     path = repository / "benchmarks" / "straightforward.py"
     specification = importlib.util.spec_from_file_location("straightforward", path)
@@ -327,3 +328,48 @@ def test_shortcuts_equal_the_straightforward_order(repository: Path) -> None:
     lite = build_model(get_config("lite").replace(hidden_dim=32, heads=4, encoder_layers=1))
     with pytest.raises(ValueError, match="published"):
         straightforward.mask_logits(lite, embedding.prepared.features, None)
+
+
+@pytest.mark.parametrize("name", ["segformer-b0", "lite"])
+def test_many_pictures_at_once(name: str) -> None:
+    from dynamite_widget.model.dynamite import build_model
+
+    torch.manual_seed(0)
+    config = get_config(name).replace(
+        hidden_dim=32, heads=4, encoder_layers=3, short_side=None, max_long_side=96
+    )
+    predictor = Predictor(build_model(config))
+    pictures = [picture(48, 64), picture(64, 48), picture(46, 64) // 2, picture(47, 64), picture()]
+    many = predictor.embed_many(pictures, batch_size=3)
+    for image, embedding in zip(pictures, many, strict=True):
+        alone = predictor.embed(image)
+        assert embedding.key == alone.key
+        assert (embedding.height, embedding.width) == image.shape[:2]
+        assert embedding.network_size == alone.network_size
+        assert embedding.nbytes == alone.nbytes  # nothing is shared with the others
+        for one, other in zip(embedding.prepared.keys, alone.prepared.keys, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+        clicks = [Click(10, 10, 1), Click(40, 40, 2)]
+        labels = predictor.predict(embedding, clicks).label_map
+        assert (labels != predictor.predict(alone, clicks).label_map).mean() < 0.01
+    assert predictor.embed_many([]) == []
+    with pytest.raises(ValueError, match="batch_size"):
+        predictor.embed_many(pictures, batch_size=0)
+
+
+def test_pictures_of_one_size_share_a_pass() -> None:
+    batches: list[tuple[int, ...]] = []
+
+    class Noting(FakeNetwork):
+        def encode_image(self, pixels: Tensor) -> Any:
+            batches.append(tuple(pixels.shape))
+            raise StopIteration
+
+    noting = Predictor(Noting())
+    assert noting.batch_size == 1  # on a CPU
+    for batch_size, shape in ((None, (1, 3, 96, 96)), (2, (2, 3, 96, 96))):
+        with pytest.raises(StopIteration):
+            noting.embed_many([picture(), picture(20, 64), picture(50, 64)], None, batch_size)
+        assert batches.pop() == shape
+    with pytest.raises(ImageError, match="no such file"):
+        noting.embed_many([picture(), "none.png"])

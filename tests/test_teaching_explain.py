@@ -11,9 +11,9 @@ import torch
 
 from dynamite_widget import Click, DynaMITeWidget, Predictor, load_image
 from dynamite_widget.errors import DynaMITeError, SessionError
+from dynamite_widget.model.clicks import check_clicks, click_tensors
 from dynamite_widget.model.config import get_config
 from dynamite_widget.model.dynamite import build_model
-from dynamite_widget.model.predictor import check_clicks, click_tensors
 from dynamite_widget.session import ClickSession
 from dynamite_widget.teaching import Explanation, explain
 from dynamite_widget.teaching.explanation_plots import VIEWS, plot

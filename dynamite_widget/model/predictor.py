@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import numbers
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from ..errors import SessionError
 from ..images import MAX_MEGAPIXELS, load_image, picture_hash
 from ..segmentation import Segmentation
+from .clicks import check_clicks, click_tensors
 from .components import keep_clicked_regions
 from .config import ModelConfig
 from .precision import fast_dtype
 from .render import LogitsRenderer, MaskLogits
-from .resize import preprocess
+from .resize import network_size_for, padded_size, preprocess
 from .structures import ClickTensors, Prediction, PreparedFeatures, fuse
 
 _THUMBNAIL_LONG_SIDE = 384
@@ -155,27 +154,85 @@ class Predictor:
         ImageError
             If it is not a usable picture.
         """
-        picture = load_image(image, max_megapixels)
-        height, width = picture.shape[:2]
-        pixels, size = preprocess(picture, self.config)
+        return self._embed([load_image(image, max_megapixels)])[0]
+
+    def embed_many(
+        self,
+        images: Iterable[Any],
+        max_megapixels: float | None = MAX_MEGAPIXELS,
+        batch_size: int | None = None,
+    ) -> list[ImageEmbedding]:
+        """Embed several pictures, those of equal network size together.
+
+        Parameters
+        ----------
+        images : iterable
+            Of what `embed` takes; all are held in memory.
+        max_megapixels : float or None
+            As for `embed`.
+        batch_size : int, optional
+            Most pictures at a time. By default 1 on CPUs, where more take longer (their working set
+            leaves the caches), and 4 elsewhere.
+
+        Returns
+        -------
+        list of ImageEmbedding
+            In the order given; equal to those of `embed` within rounding.
+
+        Raises
+        ------
+        ImageError
+            If one of them is not a usable picture.
+        """
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        most = batch_size or self.batch_size
+        pictures = [load_image(image, max_megapixels) for image in images]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for n, picture in enumerate(pictures):
+            size = padded_size(*network_size_for(self.config, *picture.shape[:2]))
+            groups.setdefault(size, []).append(n)
+        found: dict[int, ImageEmbedding] = {}
+        for group in groups.values():
+            for start in range(0, len(group), most):
+                batch = group[start : start + most]
+                made = self._embed([pictures[n] for n in batch])
+                found.update(zip(batch, made, strict=True))
+        return [found[n] for n in range(len(pictures))]
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures that `embed_many` embeds at a time unless told."""
+        return 1 if self._device.type == "cpu" else 4
+
+    def _embed(self, pictures: Sequence[NDArray[np.uint8]]) -> list[ImageEmbedding]:
+        """Embed RGB pictures of one padded network size."""
+        inputs = [preprocess(picture, self.config) for picture in pictures]
         with torch.inference_mode(), self._precision():
-            tensor = torch.from_numpy(pixels)[None].to(self._device, self._dtype)
+            pixels = torch.from_numpy(np.stack([pixels for pixels, _ in inputs]))
             with self._lowered():
-                features = self.model.encode_image(tensor)
-            prepared = self.model.prepare(features)
-        hashed = picture_hash(picture)
-        parts = (hashed, self.checkpoint_hash, self._device.type, self.precision)
-        return ImageEmbedding(
-            height,
-            width,
-            size,
-            (pixels.shape[1], pixels.shape[2]),
-            hashed,
-            hashlib.sha256("|".join(parts).encode()).hexdigest(),
-            prepared,
-            self.config,
-            _thumbnail(picture),
-        )
+                features = self.model.encode_image(pixels.to(self._device, self._dtype))
+            each = [features] if len(inputs) == 1 else map(features.pick, range(len(inputs)))
+            prepared = [self.model.prepare(one) for one in each]
+        checkpoint = self.checkpoint_hash
+        embeddings = []
+        for picture, (padded, size), part in zip(pictures, inputs, prepared, strict=True):
+            hashed = picture_hash(picture)
+            key = "|".join((hashed, checkpoint, self._device.type, self.precision))
+            embeddings.append(
+                ImageEmbedding(
+                    picture.shape[0],
+                    picture.shape[1],
+                    size,
+                    (padded.shape[1], padded.shape[2]),
+                    hashed,
+                    hashlib.sha256(key.encode()).hexdigest(),
+                    part,
+                    self.config,
+                    _thumbnail(picture),
+                )
+            )
+        return embeddings
 
     def predict(
         self,
@@ -294,99 +351,6 @@ class Predictor:
             )
 
 
-def check_clicks(
-    clicks: Sequence[Any], height: int, width: int, instances: Iterable[int] | None = None
-) -> tuple[NDArray[np.int64], tuple[int, ...]]:
-    """Validate clicks and give those without a time index one.
-
-    Parameters
-    ----------
-    clicks : sequence of Click
-        Anything with x, y, instance and t.
-    height, width : int
-        Size of the picture in pixels.
-    instances : iterable of int, optional
-        Instances that exist; by default those with clicks.
-
-    Returns
-    -------
-    points : (N, 4) int64 array
-        y, x, instance, t of each click, in the order given.
-    instances : tuple of int
-        Ascending.
-
-    Raises
-    ------
-    SessionError
-        See `Predictor.predict`.
-    """
-    known = None if instances is None else {_whole(i, "instance id", None) for i in instances}
-    if known and min(known) < 1:
-        raise SessionError(f"instance ids are >= 1 (0 is the background), got {min(known)}")
-    points = np.zeros((len(clicks), 4), np.int64)
-    times: dict[int, int] = {}
-    places: dict[tuple[int, int], int] = {}
-    for n, click in enumerate(clicks):
-        where = f"click {n}"
-        try:
-            raw = (click.x, click.y, click.instance, getattr(click, "t", None))
-        except AttributeError:
-            raise SessionError(f"{where} is not a Click(x, y, instance): {click!r:.80}") from None
-        x, y = _whole(raw[0], "x", where), _whole(raw[1], "y", where)
-        instance = _whole(raw[2], "instance", where)
-        if not (0 <= x < width and 0 <= y < height):
-            raise SessionError(
-                f"{where} at x={x}, y={y} is outside the picture; x must be 0..{width - 1}, "
-                f"y 0..{height - 1}"
-            )
-        if instance < 0:
-            raise SessionError(
-                f"{where} has instance {instance}; use >= 1, or 0 for the background"
-            )
-        if known is not None and instance and instance not in known:
-            raise SessionError(
-                f"{where} belongs to unknown instance {instance}; instances: {sorted(known)}"
-            )
-        if (x, y) in places:
-            other = places[x, y]
-            relation = "the same" if other == instance else "another"
-            raise SessionError(
-                f"{where} (instance {instance}) lies at x={x}, y={y} like a click of {relation} "
-                f"instance ({other}); each pixel takes one click"
-            )
-        places[x, y] = instance
-        t = -1 if raw[3] is None else _whole(raw[3], "t", where)
-        if raw[3] is not None:
-            if t < 0:
-                raise SessionError(f"{where} has t={t}; time indices are >= 0")
-            if t in times:
-                raise SessionError(f"{where} has t={t} like click {times[t]}; t must be unique")
-            times[t] = n
-        points[n] = y, x, instance, t
-    missing = points[:, 3] < 0
-    if missing.any():
-        after = max(times, default=-1) + 1
-        points[missing, 3] = after + np.arange(int(missing.sum()))
-    ids = known if known is not None else {int(i) for i in points[:, 2] if i > 0}
-    return points, tuple(sorted(ids))
-
-
-def click_tensors(points: NDArray[np.int64], embedding: ImageEmbedding) -> ClickTensors:
-    """Map checked clicks to network-image pixels: y · h' / h and x · w' / w, without rounding."""
-    scale = np.asarray(
-        [
-            embedding.network_size[0] / embedding.height,
-            embedding.network_size[1] / embedding.width,
-        ]
-    )
-    yx = (points[:, :2] * scale).astype(np.float32)
-    return ClickTensors(
-        torch.from_numpy(yx),
-        torch.from_numpy(np.ascontiguousarray(points[:, 3])),
-        torch.from_numpy(np.ascontiguousarray(points[:, 2])),
-    )
-
-
 def _mask_logits(prediction: Prediction, network_size: tuple[int, int]) -> MaskLogits:
     owners = tuple(int(i) for i in prediction.channel_instance[0].tolist())
     return MaskLogits(prediction.logits[0], owners, network_size)
@@ -399,13 +363,6 @@ def _enlarged(prediction: Prediction, network_size: tuple[int, int]) -> MaskLogi
         fused[None].float(), scale_factor=2, mode="bilinear", align_corners=False
     )
     return MaskLogits(logits[0], (*instances, 0), network_size)
-
-
-def _whole(value: Any, name: str, where: str | None) -> int:
-    of = f"{where}: " if where else ""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-        raise SessionError(f"{of}{name} must be an integer, got {value!r:.80}")
-    return int(value)
 
 
 def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -40,6 +40,19 @@ class ImageFeatures:
     detail: Tensor | None
     padded_size: tuple[int, int]
 
+    def pick(self, index: int) -> ImageFeatures:
+        """Return one picture of the batch, as a batch of 1 in memory of its own."""
+
+        def copy(x: Tensor) -> Tensor:
+            return x[index : index + 1].clone(memory_format=torch.contiguous_format)
+
+        return ImageFeatures(
+            tuple(copy(level) for level in self.multi_scale),
+            copy(self.mask_features),
+            None if self.detail is None else copy(self.detail),
+            self.padded_size,
+        )
+
 
 @dataclass(frozen=True)
 class PreparedFeatures:

@@ -235,7 +235,7 @@ def _explain(
     state: SessionState,
     t: int | None,
 ) -> Explanation:
-    from ..model.predictor import check_clicks, click_tensors
+    from ..model.clicks import check_clicks, click_tensors
     from .trace import trace
 
     if not any(c.instance for c in state.clicks):
