@@ -105,6 +105,8 @@ class AnnotationController:
         self._callbacks: dict[Event, list[Callback]] = {event: [] for event in EVENTS}
         self._revision = 0
         self._closed = False
+        # In the caller's thread: what is wrong with a picture is said where it is given, truncated
+        # files included. Encoding it for display, the larger part, is the front end's thread's.
         self._picture = load_picture(image, name, 1)
         self._session = self._session_for(self._picture, session, classes, check_image=True)
         self._cache = shared_cache() if cache is None else cache

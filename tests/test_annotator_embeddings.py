@@ -103,3 +103,26 @@ def test_precompute_then_annotate_without_embedding(
         assert item.label_map.shape == (20, 30)
     picture = load_picture(pictures / "a.png")
     assert embedding_key(picture, predictor) in cache_for(folder).store
+
+
+def test_precompute_in_batches(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on accelerators; what does not fit into the budget ends it, within a batch too."""
+    pictures = make_pictures(tmp_path / "pictures", "a.png b.png c.png d.png e.png")
+    one = precompute(pictures, tmp_path / "one", predictor=predictor)
+    batches: list[int] = []
+    many = Predictor.embed_many
+
+    def noting(self: Predictor, images: Any) -> Any:
+        batches.append(len(images))
+        return many(self, images)
+
+    monkeypatch.setattr(Predictor, "batch_size", 2)
+    monkeypatch.setattr(Predictor, "embed_many", noting)
+    done = precompute(pictures, tmp_path / "two", predictor=predictor)
+    assert (done.computed, done.size_bytes) == (5, one.size_bytes)
+    assert batches == [2, 2]
+    budget = int(one.size_bytes * 3.5 / 5)
+    small = precompute(pictures, tmp_path / "less", predictor=predictor, budget_bytes=budget)
+    assert (small.computed, small.left_out) == (3, 2)

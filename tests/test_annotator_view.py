@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dynamite_widget.annotator.proposals import Proposal
 from dynamite_widget.annotator.thumbnails import proposal_sheet, thumbnail
 from dynamite_widget.annotator.view import GRID_TILES, STRIP_TILES
 from dynamite_widget.errors import ImageError
+from dynamite_widget.picture import load_picture
 from dynamite_widget.rle import RLE
 from dynamite_widget.session import ClickSession
 
@@ -39,6 +41,7 @@ def page(annotator: Any) -> Any:
 
 
 def settle(page: Any) -> None:
+    assert page._commands.drain(60)
     assert page._thread.drain(60)
 
 
@@ -59,6 +62,7 @@ def test_buttons_and_keys_go_and_mark(annotator: Any, page: Any) -> None:
     assert page.flag.description == "⚑ Unflag"
     assert page.place.value == 3
     page._do("previous")
+    settle(page)
     assert annotator.key == "b.png"
     page._do("nonsense")
     page._do("next")
@@ -66,6 +70,33 @@ def test_buttons_and_keys_go_and_mark(annotator: Any, page: Any) -> None:
     page._do("next")
     settle(page)
     assert "last picture" in page.alert.value
+
+
+def test_the_kernel_takes_messages_while_a_picture_is_read(
+    annotator: Any, page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(page)
+    read, go_on = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def slow(source: Any, name: str) -> Any:
+        threads.append(threading.current_thread())
+        read.set()
+        assert go_on.wait(60)
+        return load_picture(source, name)
+
+    monkeypatch.setattr("dynamite_widget.annotator.desk.load_picture", slow)
+    page.place.value = 4
+    page.note.value = "of the first"
+    page._do("flag")
+    assert read.wait(60)
+    assert annotator.key == "a.png"
+    go_on.set()
+    settle(page)
+    assert annotator.key == "d.png"
+    assert threading.main_thread() not in threads
+    assert annotator.store.record("a.png").note == "of the first"
+    assert annotator.store.record("d.png").flagged
 
 
 def test_what_people_write_is_text(annotator: Any, page: Any) -> None:

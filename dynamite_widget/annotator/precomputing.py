@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..embedding_cache import Key
 from ..errors import ImageError
 from ..network import embedding_key, make_predictor
-from ..picture import load_picture
+from ..picture import Picture, load_picture
 from .embeddings import DEFAULT_BUDGET_BYTES, EmbeddingStore
 from .sources import open_source
 
@@ -76,6 +77,26 @@ def precompute(
     room = budget_bytes - store.size_bytes
     computed, known, left_out = 0, 0, 0
     unreadable: dict[str, str] = {}
+    most = getattr(predictor, "batch_size", 1)
+    waiting: list[tuple[Key, Picture]] = []
+
+    def embed() -> list[tuple[Key, Any]]:
+        names = [name for name, _ in waiting]
+        images = [picture.image for _, picture in waiting]
+        waiting.clear()
+        made = predictor.embed_many(images) if len(images) > 1 else map(predictor.embed, images)
+        return list(zip(names, made, strict=True))
+
+    def keep(embeddings: list[tuple[Key, Any]]) -> None:
+        nonlocal computed, left_out, room
+        for name, embedding in embeddings:
+            # What is there already stays: the oldest are the first pictures.
+            if left_out or int(embedding.nbytes * 1.02) > room or not store.put(name, embedding):
+                left_out += 1
+                continue
+            computed += 1
+            room -= Path(store.path(name)).stat().st_size
+
     keys: Any = opened.keys
     if progress:
         from tqdm.auto import tqdm
@@ -95,11 +116,8 @@ def precompute(
         if left_out:
             left_out += 1  # the first that did not fit has ended it; the rest is only counted
             continue
-        embedding = predictor.embed(picture.image)
-        # What is there already stays: the oldest are the first pictures.
-        if int(embedding.nbytes * 1.02) > room or not store.put(name, embedding):
-            left_out += 1
-            continue
-        computed += 1
-        room -= Path(store.path(name)).stat().st_size
+        waiting.append((name, picture))
+        if len(waiting) >= most:
+            keep(embed())
+    keep(embed())
     return Precomputed(computed, known, left_out, unreadable, store.size_bytes)

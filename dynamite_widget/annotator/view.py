@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -35,14 +36,18 @@ KEYS_TEXT = (
 class AnnotatorView:
     """Page of one annotator. `box` is what is displayed.
 
-    Handlers run on the threads that messages come on; everything shown is brought up to date by one
-    thread, in `_refresh`, from the annotator's state.
+    What a person asks for is done by one thread, in order, so that the kernel takes messages while
+    a picture is read; everything shown is brought up to date by another one, in `_refresh`, from
+    the annotator's state.
     """
 
     def __init__(self, annotator: DatasetAnnotator) -> None:
         self._annotator = annotator
         self._thread = SerialThread("dynamite-page")
+        self._commands = SerialThread("dynamite-commands")
         self._pictures = SerialThread("dynamite-thumbnails")
+        self._lock = threading.Lock()
+        self._asked = 0
         self._grid_start = 0
         self._said = ""
         self._unsaved = False
@@ -54,6 +59,7 @@ class AnnotatorView:
 
     def close(self) -> None:
         """End the threads and take everything off the page."""
+        self._commands.close()
         self._pictures.close()
         self._thread.close()
         self.box.close()
@@ -164,6 +170,11 @@ class AnnotatorView:
             self._try(action)
 
     def _try(self, action: Callable[[], object]) -> None:
+        with self._lock:
+            self._asked += 1
+        self._commands.post(lambda: self._do_now(action))
+
+    def _do_now(self, action: Callable[[], object]) -> None:
         self._said = ""
         try:
             action()
@@ -171,6 +182,8 @@ class AnnotatorView:
             if not isinstance(error, (DynaMITeError, ValueError)):
                 logger.exception("a command failed")
             self._say(describe(error))
+        with self._lock:
+            self._asked -= 1
         self._later()
 
     def _go(self, forward: bool) -> None:
@@ -202,16 +215,18 @@ class AnnotatorView:
             self._grid_start = here - here % GRID_TILES
             self._later()
         elif change["owner"] is self.note:
+            key = annotator.key
             if value != _shown_note(annotator.current.record):
-                self._try(lambda: annotator.mark(note=value))
+                self._try(lambda: annotator.mark(key, note=value))
         elif (self.filter.value, self.search.value) != (
             annotator.choice.filter,
             annotator.choice.search,
         ):
-            self._try(self._choose)
+            chosen, search = self.filter.value, self.search.value.strip()
+            self._try(lambda: self._choose(chosen, search))
 
-    def _choose(self) -> None:
-        found = self._annotator.choose(self.filter.value, self.search.value.strip())
+    def _choose(self, chosen: str, search: str) -> None:
+        found = self._annotator.choose(chosen, search)
         self._grid_start = 0
         if not found:
             self._say("No picture matches.")
@@ -253,10 +268,11 @@ class AnnotatorView:
         if not key or place is None or annotator._closed:
             return
         record, progress = annotator.store.record(key), annotator.progress
-        _set(self.place, value=place + 1)
-        _set(self.note, value=_shown_note(record))
-        _set(self.filter, value=annotator.choice.filter, options=self._filters())
-        _set(self.search, value=annotator.choice.search)
+        if not self._asked:  # else what was entered is not done yet, and must not vanish
+            _set(self.place, value=place + 1)
+            _set(self.note, value=_shown_note(record))
+            _set(self.filter, value=annotator.choice.filter, options=self._filters())
+            _set(self.search, value=annotator.choice.search)
         _set(self.bar, value=progress.fraction)
         _set(self.flag, description="⚑ Unflag" if record.flagged else "⚑ Flag")
         _set(self.done, description="✓ Done again" if record.status == "done" else "✓ Done")
