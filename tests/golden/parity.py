@@ -40,8 +40,8 @@ PRESETS = {
     "swin-large": "dynamite_swin_large_bs32_ep100",
 }
 ROUNDS = 4
-# Logits reach 50, and float32 sums of 256 products of that size differ by 1e-5 to 1e-4.
-AMBIGUOUS_LOGIT = 1e-4
+# Logits reach 50, and float32 sums of 256 products of that size differ by 1e-5 to 2e-4.
+AMBIGUOUS_LOGIT = 3e-4
 # Rounding alone moves an encoder layer's output by up to 1e-5.
 UNEXPLAINED = 2e-5
 
