@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,7 @@ class Discs:
     radius : int
         In pixels of the picture.
     delay_s : float
-        How long a prediction takes.
+        How long a prediction takes; half of that passes before discs of half the radius are shown.
     failures : list of Exception
         Raised one after the other by the next predictions.
     """
@@ -51,15 +51,27 @@ class Discs:
         return Size(image.shape[0], image.shape[1])
 
     def predict(
-        self, embedding: Size, clicks: Sequence[Click], instances: Any = None
+        self,
+        embedding: Size,
+        clicks: Sequence[Click],
+        instances: Any = None,
+        on_preview: Callable[[Segmentation], object] | None = None,
     ) -> Segmentation:
-        time.sleep(self.delay_s)
+        time.sleep(self.delay_s / 2)
+        if on_preview is not None:
+            on_preview(self._discs(embedding, clicks, instances, self.radius // 2))
+        time.sleep(self.delay_s / 2)
         if self.failures:
             raise self.failures.pop(0)
+        return self._discs(embedding, clicks, instances, self.radius)
+
+    def _discs(
+        self, embedding: Size, clicks: Sequence[Click], instances: Any, radius: int
+    ) -> Segmentation:
         labels = np.zeros((embedding.height, embedding.width), np.int32)
         ys, xs = np.ogrid[: embedding.height, : embedding.width]
         for click in clicks:
-            labels[(ys - click.y) ** 2 + (xs - click.x) ** 2 <= self.radius**2] = click.instance
+            labels[(ys - click.y) ** 2 + (xs - click.x) ** 2 <= radius**2] = click.instance
         return Segmentation.from_label_map(labels, instances)
 
 

@@ -60,3 +60,17 @@ def test_blocked_kernel_says_so_and_catches_up(bench: Lab) -> None:
     view.wait_acknowledged().wait_overlay(FIRST[0] + 25, FIRST[1], visible=True)
     view.wait_for("!/busy/i.test(root.innerText)")
     assert len(bench.value("w.clicks")) == 1
+
+
+def test_coarse_masks_are_shown_while_a_slow_network_goes_on(bench: Lab) -> None:
+    view = bench.show(WIDGET.replace("Discs()", "Discs(delay_s=2)"))
+    view.click(60, 60).wait_painted(1)
+    bench.kernel("w.click(60, 120); w.wait()")
+    view.wait_painted(2).click(*SECOND)
+    view.wait_for("Number(root.dataset.painted) === 2.5")
+    assert view.data("busy") == "1"
+    view.wait_overlay(SECOND[0] + 15, SECOND[1], visible=True)
+    assert view.overlay(SECOND[0] + 30, SECOND[1]).alpha < 40
+    view.wait_painted(3).wait_overlay(SECOND[0] + 30, SECOND[1], visible=True)
+    assert bench.value("w.painted") in (2, 3)
+    assert bench.value("w.label_version") == 3
