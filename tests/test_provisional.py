@@ -16,8 +16,10 @@ from dynamite_widget.answers import ProvisionalLabels
 from dynamite_widget.controller import AnnotationController
 from dynamite_widget.embedding_cache import EmbeddingCache
 from dynamite_widget.front_end import FrontEnd
+from dynamite_widget.model.clicks import check_clicks, click_tensors
 from dynamite_widget.model.config import get_config
 from dynamite_widget.model.predictor import Predictor
+from dynamite_widget.model.render import LogitsRenderer, MaskLogits
 from dynamite_widget.segmentation import Segmentation
 from dynamite_widget.session_state import Click
 
@@ -257,9 +259,16 @@ def test_coarse_masks_are_those_of_the_encoder(name: str) -> None:
     np.testing.assert_array_equal(final.margin, alone.margin)
     (preview,) = coarse
     assert preview.instances == (1, 2, 5)
-    transformer = predictor.model.transformer
-    transformer.decoder = transformer.refine = None
-    own = predictor.predict(embedding, clicks, (1, 2, 5))
+    # The encoder's own masks, at every pixel of the logits.
+    points, _ = check_clicks(clicks, 192, 256)
+    with torch.inference_mode():
+        decoded = predictor.model.decode_clicks(
+            embedding.prepared, [click_tensors(points, embedding)], all_predictions=True
+        )
+    supervised = decoded.auxiliary[predictor.config.encoder_layers - 1]
+    owners = tuple(supervised.channel_instance[0].tolist())
+    masks = MaskLogits(supervised.logits[0], owners, embedding.network_size)
+    own = Segmentation(192, 256, (1, 2, 5), LogitsRenderer(masks))
     # Where they differ the encoder itself hesitates: stride 8 is interpolated between its logits.
     differs = preview.label_map != own.label_map
     assert differs.mean() < 0.1

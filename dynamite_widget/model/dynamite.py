@@ -125,8 +125,8 @@ class DynaMITe(nn.Module):
             Otherwise, while predicting one picture on a CPU, logits far from any change of the
             label may be interpolated and products computed in bfloat16 (see `Predictor`).
         on_preview : callable, optional
-            Called before the decoder runs, with the encoder's own masks: a `Prediction` at stride
-            8.
+            Called before the decoder runs, with the last masks of the encoder that training
+            supervises: a `Prediction` at stride 8.
 
         Returns
         -------

@@ -173,7 +173,8 @@ class InteractiveTransformer(nn.Module):
 
         With `exact` False the pixels whose label is not in doubt may be interpolated, and products
         may be computed in bfloat16 where the processor has it (see `adaptive.py`). `on_preview` is
-        called before the decoder runs, with the masks of the encoder (B, Q, Hp / 8, Wp / 8).
+        called before the last encoder layer and the decoder run, with the last masks of the encoder
+        that training supervises (B, Q, Hp / 8, Wp / 8).
         """
         queries = self.queries(prepared.features, clicks)
         owner, hidden = queries.owner, None
@@ -188,10 +189,12 @@ class InteractiveTransformer(nn.Module):
             level = i % _LEVELS
             if all_predictions:
                 predictions.append(Prediction(self._full_logits(x, queries, prepared), owner))
+            if on_preview is not None and i == self.config.encoder_layers - 1:
+                # What follows the last layer is trained as input of the decoder, not as masks.
+                embedded = self.mask_embedding(x)
+                finest = self._level_logits(*embedded, queries, prepared, _LEVELS - 1)
+                on_preview(Prediction(finest, owner))
             x = self._encoder_layer(i, x, queries, prepared, level, hidden)
-        if on_preview is not None:
-            finest = self._level_logits(*self.mask_embedding(x), queries, prepared, _LEVELS - 1)
-            on_preview(Prediction(finest, owner))
 
         if self._goes_by_pixels(prepared, all_predictions):
             return Decoded(self._pixelwise(x, queries, prepared, owner, exact))
