@@ -98,7 +98,8 @@ export class Painter {
     return canvas;
   }
 
-  #drawOverlay({ scene, shown, ui, viewport: v }: Frame): void {
+  #drawOverlay(frame: Frame): void {
+    const { scene, shown, ui, viewport: v } = frame;
     const looks = shown.instances.map((i) => [i.id, i.colour, i.visible]);
     const key = JSON.stringify([
       [scene.generation, v.scale, v.left, v.top, shown.active, looks],
@@ -121,13 +122,23 @@ export class Painter {
     const fill = heat || ui.outlinesOnly ? 0 : ui.opacity;
     if (scene.overlay.truncated) {
       this.#drawRaster(context, scene.overlay, styles, fill || 0.15, v);
-      return;
+    } else {
+      this.#drawInstances(context, scene.overlay, styles, fill, frame);
     }
+  }
+
+  #drawInstances(
+    context: CanvasRenderingContext2D,
+    overlay: Overlay,
+    styles: Map<number, string>,
+    fill: number,
+    { shown, ui, viewport }: Frame,
+  ): void {
     context.save();
-    const unit = 1 / toLabelSpace(context, scene.overlay, v);
+    const unit = 1 / toLabelSpace(context, overlay, viewport);
     const paths = new Map<number, Path2D>();
     for (const [id, colour] of styles) {
-      const path = scene.overlay.path(id, unit / this.#ratio);
+      const path = overlay.path(id, unit / this.#ratio);
       if (!path) continue;
       paths.set(id, path);
       const alpha = id === ui.highlight ? Math.min(1, fill + 0.2) : fill;
