@@ -21,6 +21,7 @@ __all__ = ["SwinBackbone", "swin_large", "swin_tiny"]
 
 _DIFFERENT_REGION = -100.0
 _CACHED_MASKS = 16
+_CHUNK = 2048  # tokens
 
 
 class SwinBackbone(Backbone):
@@ -68,10 +69,21 @@ class SwinBackbone(Backbone):
                 shift = self.window // 2 if position % 2 else 0
                 attended = self._window_attention(block.attn, block.norm1(tokens), shift)
                 tokens = tokens + block.drop_path1(attended)
-                tokens = tokens + block.drop_path2(block.mlp(block.norm2(tokens)))
+                tokens = self._perceptron(block, tokens)
             normed = self.get_submodule(f"norm{index}")(tokens)
             maps.append(normed.permute(0, 3, 1, 2).contiguous())
         return maps
+
+    def _perceptron(self, block: Any, tokens: Tensor) -> Tensor:
+        """Second half of a block, with the identity path."""
+        if not _in_chunks(tokens):
+            return tokens + block.drop_path2(block.mlp(block.norm2(tokens)))
+        flat = tokens.flatten(0, 2)
+        output = torch.empty_like(flat)
+        for start in range(0, len(flat), _CHUNK):
+            part = flat[start : start + _CHUNK]
+            torch.add(part, block.mlp(block.norm2(part)), out=output[start : start + _CHUNK])
+        return output.view(tokens.shape)
 
     def _window_attention(self, attention: nn.Module, tokens: Tensor, shift: int) -> Tensor:
         """Attend within (shifted) windows of a (B, H, W, C) map; zero padding to whole windows."""
@@ -83,7 +95,17 @@ class SwinBackbone(Backbone):
             tokens = tokens.roll((-shift, -shift), (1, 2))
         windows = tokens.view(batch, rows, window, columns, window, dim).transpose(2, 3)
         mask = self._mask(rows, columns, tokens) if shift else None
-        attended = attention(windows.reshape(-1, window * window, dim), mask)
+        if _in_chunks(tokens):
+            step = max(1, _CHUNK // (columns * window * window))
+            attended = torch.empty_like(windows, memory_format=torch.contiguous_format)
+            for picture in range(batch):
+                for start in range(0, rows, step):
+                    part = windows[picture, start : start + step]
+                    own = None if mask is None else mask[start * columns :][: len(part) * columns]
+                    result = attention(part.reshape(-1, window * window, dim), own)
+                    attended[picture, start : start + step] = result.view(part.shape)
+        else:
+            attended = attention(windows.reshape(-1, window * window, dim), mask)
         tokens = attended.view(batch, rows, columns, window, window, dim).transpose(2, 3)
         tokens = tokens.reshape(batch, rows * window, columns * window, dim)
         if shift:
@@ -136,6 +158,11 @@ class SwinBackbone(Backbone):
             for i, layer in enumerate(self.layers)
             for j in range(len(layer.blocks))
         }
+
+
+def _in_chunks(tokens: Tensor) -> bool:
+    """Whether to go block by block in pieces whose activations stay in a processor's cache."""
+    return tokens.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 def _wide(tokens: Tensor) -> Tensor:
