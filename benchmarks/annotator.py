@@ -10,6 +10,8 @@ Measures, each in a process of its own:
 - ``jump``: with a slow network (`swin-tiny`, random weights) that is embedding the next picture,
   milliseconds until a click is answered and until another picture, embedded before, can be clicked;
   ``waiting`` is without giving way, which is what the widget did at first;
+- ``batch``: milliseconds per picture of `Predictor.embed_many` in batches of 1, 2 and 4, of the
+  bundled model; processor time of one thread on CPUs, wall time elsewhere; only when asked for;
 - ``lag``: how long after an edit it is on the disk, at most.
 """
 
@@ -190,6 +192,31 @@ def worker_jump(folder: Path, gives_way: bool) -> dict[str, Any]:
     return result
 
 
+def worker_batch() -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    from dynamite_widget import Predictor, load_model
+
+    predictor = Predictor(load_model())
+    on_cpu = predictor.device.type == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter
+    if on_cpu:
+        torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (768, 1024, 3), np.uint8) for _ in range(4)]
+    result: dict[str, Any] = {"device": str(predictor.device)}
+    for batch_size in (1, 2, 4):
+        times = []
+        for _ in range(4):
+            began = clock()
+            embeddings = predictor.embed_many(pictures, batch_size=batch_size)
+            float(embeddings[-1].prepared.features.mask_features[0, 0, 0, 0])
+            times.append((clock() - began) * 1000 / len(pictures))
+        result[f"ms_in_batches_of_{batch_size}"] = round(min(times[1:]))
+    return result
+
+
 def worker_lag(folder: Path) -> dict[str, Any]:
     """Click at random moments, and see when a file that has the click is there."""
     import random
@@ -231,6 +258,8 @@ def work(folder: Path, name: str, *arguments: str) -> dict[str, Any]:
         return worker_next(folder, arguments[0], int(arguments[1]))
     if name == "jump":
         return worker_jump(folder, arguments[0] == "giving-way")
+    if name == "batch":
+        return worker_batch()
     return {"fill": worker_fill, "move": worker_move, "lag": worker_lag}[name](folder)
 
 
@@ -266,6 +295,8 @@ def main() -> None:
         if "next" in args.parts:
             for how in ("plain", "ahead", "disk"):
                 results[f"next, {how}"] = ask(folder, "next", how, str(args.pictures))
+        if "batch" in args.parts:
+            results["batch"] = ask(folder, "batch")
         if "lag" in args.parts:
             results["lag"] = ask(folder, "lag")
     if args.json:

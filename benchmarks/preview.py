@@ -1,9 +1,9 @@
 """Coarse masks before the decoder runs: when they are there, and how far they are from the final.
 
-Every object with an outline in ``notebooks/images`` is clicked in its middle, or the objects of DATA
-(a data set as ``dynamite evaluate`` takes it) as by ``agreement.py``. Milliseconds from the click
-until the coarse label map is drawn and until the final one is, and the part of the pixels, and of
-the objects' pixels, in which they agree. Of networks without weights only the times mean anything.
+Every object with an outline in ``notebooks/images`` is clicked in its middle, or the objects of
+DATA (a data set as ``dynamite evaluate`` takes it) as by ``agreement.py``. Milliseconds from the
+click until the coarse label map is drawn and until the final one is, and the part of the pixels,
+and of the objects' pixels, in which they agree. Of networks without weights only the times count.
 
 Usage: ``python benchmarks/preview.py [--preset lite] [--data DATA] [--threads N] [--json]``
 """
