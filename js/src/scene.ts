@@ -29,21 +29,27 @@ export class Overlay {
     const loops = this.contours.loops.get(id);
     if (!path && loops) {
       path = new Path2D();
-      for (const loop of loops) addRounded(path, thin(loop, TOLERANCE_PX * Math.max(1, pixel)));
+      for (const loop of loops) addLoop(path, thin(loop, TOLERANCE_PX * Math.max(1, pixel)), pixel);
       this.#paths.set(id, path);
     }
     return path;
   }
 }
 
-/** Corners are rounded by at most this many label-map pixels: small pictures are shown enlarged. */
+/** Corners of enlarged pictures are rounded by at most this many label-map pixels. */
 const ROUNDING_PX = 1.5;
 
-function addRounded(path: Path2D, loop: readonly number[]): void {
+function addLoop(path: Path2D, loop: readonly number[], pixel: number): void {
   const size = loop.length;
   for (let i = 0; i < size; i += 2) {
     const x = loop[i]!;
     const y = loop[i + 1]!;
+    if (pixel > 1) {
+      // Rounding would be smaller than the screen shows, and curves cost time.
+      if (i) path.lineTo(x, y);
+      else path.moveTo(x, y);
+      continue;
+    }
     const towards = (other: number): [number, number] => {
       const dx = loop[other]! - x;
       const dy = loop[other + 1]! - y;
