@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from dynamite_widget.model import interactive, precision
 from dynamite_widget.model.adaptive import adaptive_logits, fuse_spans, group_spans
 from dynamite_widget.model.config import ModelConfig, get_config
 from dynamite_widget.model.deformable import deformable_attention, deformable_attention_at
+from dynamite_widget.model.dynamite import build_model
 from dynamite_widget.model.interactive import Decoder, InteractiveTransformer
 from dynamite_widget.model.pointwise import PointwiseDecoder
 from dynamite_widget.model.position import sine_code_2d
@@ -191,18 +193,41 @@ def test_precision_of_a_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
     class Picture:
         hash = "1"
 
-    for native, expected in ((True, "bfloat16"), (False, "float32")):
+    for native, half, expected in (
+        (True, None, "bfloat16"),
+        (True, True, "bfloat16"),
+        (True, False, "float32"),
+        (False, None, "float32"),
+        (False, True, "float32"),
+    ):
         monkeypatch.setattr(precision, "has_native_bfloat16", lambda native=native: native)
-        assert Predictor(Network("swin-tiny"), half=True).precision == expected
-        assert Predictor(Network("swin-tiny")).precision == "float32"
-        assert Predictor(Network("swin-tiny"), half=True, exact=True).precision == "float32"
-        assert Predictor(Network("lite"), half=True).precision == "float32", "it gains nothing"
+        assert Predictor(Network("swin-tiny"), half=half).precision == expected
+        assert Predictor(Network("swin-tiny"), half=half, exact=True).precision == "float32"
+        assert Predictor(Network("lite"), half=half).precision == "float32", "it gains nothing"
     monkeypatch.setattr(precision, "has_native_bfloat16", lambda: True)
     keys = {
         embedding_key(Picture(), Predictor(Network("swin-tiny"), half=half))  # type: ignore[arg-type]
-        for half in (True, False)
+        for half in (True, None, False)
     }
     assert len(keys) == 2, "a cache never mixes precisions"
+
+
+def test_what_of_an_embedding_is_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_native_bfloat16", lambda: True)
+    model = build_model(get_config("swin-tiny").replace(pixel_decoder_layers=1)).eval()
+    seen: dict[str, torch.dtype | None] = {}
+    for name, part in (("backbone", model.backbone), ("pixel decoder", model.pixel_decoder)):
+        part.register_forward_pre_hook(
+            lambda *_, name=name: seen.update({name: precision.autocast_dtype("cpu")})
+        )
+    picture = np.zeros((40, 40, 3), np.uint8)
+    lowered = {}
+    for half in (None, True, False):
+        embedding = Predictor(model, half=half).embed(picture)
+        assert embedding.prepared.features.mask_features.dtype == torch.float32
+        lowered[half] = [part for part, dtype in seen.items() if dtype == torch.bfloat16]
+    both = ["backbone", "pixel decoder"]
+    assert lowered == {None: both, True: both, False: []}
 
 
 def test_evaluation_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:

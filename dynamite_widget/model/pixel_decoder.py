@@ -7,6 +7,7 @@ convolutional decoder of the ``lite`` preset is another module.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -71,10 +72,19 @@ class _DeformableAttention(nn.Module):
         # Where to look is always computed in float32.
         offsets = self.sampling_offsets(query)
         offsets = offsets.view(batch, count, self.heads, _LEVELS, self.points, 2)
-        weights = self.attention_weights(query).view(batch, count, self.heads, -1).softmax(-1)
+        weights = _softmax(self.attention_weights(query).view(batch, count, self.heads, -1))
         weights = weights.view(batch, count, self.heads, _LEVELS, self.points)
         attended = deformable_attention_at(value, shapes, reference, offsets, weights)
         return linear(self.output_proj, attended, dtype)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last axis; a CPU is ten times slower at short rows than across long ones."""
+    if logits.device.type != "cpu" or torch.is_grad_enabled():
+        return logits.softmax(-1)
+    count = logits.shape[-1]
+    across = logits.reshape(-1, count).T.contiguous()
+    return across.softmax(0).T.contiguous().view(logits.shape)
 
 
 class _EncoderLayer(nn.Module):
@@ -144,7 +154,7 @@ class _DeformableTransformer(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-        batch, dim = maps[0].shape[:2]
+        dim = maps[0].shape[1]
         shapes = [(int(level.shape[2]), int(level.shape[3])) for level in maps]
         position, reference = [], []
         for embed, (height, width) in zip(self.level_embed, shapes, strict=True):
@@ -159,9 +169,10 @@ class _DeformableTransformer(nn.Module):
         for layer in self.encoder.layers:
             tokens = layer(tokens, codes, references, shapes, dtype)
         parts = tokens.split([height * width for height, width in shapes], dim=1)
+        # Channels stay last in memory, as in tokens: convolutions like it, and nothing is copied.
         return [
-            part.transpose(1, 2).reshape(batch, dim, height, width)
-            for part, (height, width) in zip(parts, shapes, strict=True)
+            part.unflatten(1, shape).permute(0, 3, 1, 2)
+            for part, shape in zip(parts, shapes, strict=True)
         ]
 
 
@@ -174,13 +185,23 @@ class _ConvNorm(nn.Conv2d):
         self.relu = relu
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in the base class
-        output = self.norm(super().forward(input).float())
+        pointwise = self.kernel_size == (1, 1)
+        output = _pointwise(self, input) if pointwise else super().forward(input)
+        output = self.norm(output.float())
         return F.relu(output) if self.relu else output
 
 
 def _products(dtype: torch.dtype) -> torch.autocast:
     """Products of CPU tensors in `dtype`; without effect for float32."""
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def _pointwise(layer: nn.Conv2d, maps: Tensor) -> Tensor:
+    """Apply a 1 x 1 convolution; on a CPU as a product of tokens, which takes half the time."""
+    if maps.device.type != "cpu" or torch.is_grad_enabled():
+        return nn.Conv2d.forward(layer, maps)
+    tokens = maps.permute(0, 2, 3, 1)
+    return F.linear(tokens, layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
 
 
 def _resize(feature_map: Tensor, like: Tensor) -> Tensor:
@@ -249,10 +270,10 @@ class DeformablePixelDecoder(nn.Module):
     def _decode(
         self, backbone_maps: Sequence[Tensor], dtype: torch.dtype
     ) -> tuple[list[Tensor], Tensor]:
-        projected = [
-            project(feature_map)
-            for project, feature_map in zip(self.input_proj, backbone_maps[:0:-1], strict=True)
-        ]
+        projected = []
+        for project, feature_map in zip(self.input_proj, backbone_maps[:0:-1], strict=True):
+            convolution, norm = cast(nn.Sequential, project)
+            projected.append(norm(_pointwise(cast(nn.Conv2d, convolution), feature_map)))
         multi_scale: list[Tensor] = self.transformer(projected, dtype)
         pyramid = list(multi_scale)
         for step in range(self.fpn_levels, 0, -1):
@@ -270,13 +291,4 @@ class DeformablePixelDecoder(nn.Module):
         for level in refined[1:]:
             total = total + _resize(level, total)
         merged = _resize(total, pyramid[-1]).add_(pyramid[-1])
-        return multi_scale, self._pointwise(merged)
-
-    def _pointwise(self, maps: Tensor) -> Tensor:
-        """Apply the last convolution; on a CPU as a product, which takes half the time."""
-        last = self.mask_features
-        if maps.device.type != "cpu" or torch.is_grad_enabled():
-            return last(maps)
-        assert last.bias is not None
-        products = last.weight.flatten(1) @ maps.flatten(2)
-        return products.add_(last.bias[:, None]).unflatten(-1, maps.shape[-2:])
+        return multi_scale, _pointwise(self.mask_features, merged)

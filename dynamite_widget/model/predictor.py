@@ -25,7 +25,7 @@ from .config import ModelConfig
 from .precision import fast_dtype
 from .render import LogitsRenderer, MaskLogits
 from .resize import network_size_for, padded_size, preprocess
-from .structures import ClickTensors, Prediction, PreparedFeatures, fuse
+from .structures import ClickTensors, ImageFeatures, Prediction, PreparedFeatures, fuse
 
 _THUMBNAIL_LONG_SIDE = 384
 
@@ -83,9 +83,9 @@ class Predictor:
         always computes in float32).
     half : bool or None
         Half precision of embeddings (and, on CUDA, of clicks). None: where the weights are float32
-        and the device is CUDA. On CPUs True means bfloat16 products in the published networks, on
-        processors with instructions for it: embeddings come about 1.5 times sooner, and labels move
-        a little (benchmarks/README.md).
+        and the device is fast at it, CUDA or a CPU with instructions for bfloat16; there the large
+        products of the published networks run in bfloat16. Sums over layers, norms and sampling
+        positions stay float32 (benchmarks/README.md says how far labels move).
     exact : bool
         On CPUs, compute everything in the precision of the weights, and logits at every pixel. By
         default a click's large products run in bfloat16 on processors with instructions for it, and
@@ -109,7 +109,7 @@ class Predictor:
                 f"half precision is for CUDA devices and CPUs; the model is on {self._device}"
             )
         self._half = on_cuda and (self._dtype == torch.float32 if half is None else half)
-        self._lowered_embedding = bool(half) and not on_cuda
+        self._may_lower = half is not False and self._device.type == "cpu"
         self.exact = exact
 
     def __repr__(self) -> str:
@@ -210,8 +210,7 @@ class Predictor:
         inputs = [preprocess(picture, self.config) for picture in pictures]
         with torch.inference_mode(), self._precision():
             pixels = torch.from_numpy(np.stack([pixels for pixels, _ in inputs]))
-            with self._lowered():
-                features = self.model.encode_image(pixels.to(self._device, self._dtype))
+            features = self._encode(pixels.to(self._device, self._dtype))
             each = [features] if len(inputs) == 1 else map(features.pick, range(len(inputs)))
             prepared = [self.model.prepare(one) for one in each]
         checkpoint = self.checkpoint_hash
@@ -317,19 +316,19 @@ class Predictor:
     def _lowers(self) -> bool:
         """Whether products of an embedding run in bfloat16; small networks gain nothing."""
         return (
-            self._lowered_embedding
+            self._may_lower
             and not self.exact
             and self.config.pixel_decoder == "deformable"
+            and self._dtype == torch.float32
             and fast_dtype(self._dtype) == torch.bfloat16
         )
 
-    def _lowered(self) -> contextlib.AbstractContextManager[Any]:
-        if not self._lowers:
-            return contextlib.nullcontext()
-        return torch.autocast("cpu", dtype=torch.bfloat16)
+    def _encode(self, pixels: torch.Tensor) -> ImageFeatures:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._lowers):
+            return self.model.encode_image(pixels)
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        if self._lowered_embedding:
+        if self._lowers:
             # A click may be answered in the middle of an embedding (`cancelling.py`).
             return torch.autocast("cpu", enabled=False)
         if not self._half:

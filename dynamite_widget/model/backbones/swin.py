@@ -71,7 +71,7 @@ class SwinBackbone(Backbone):
                 tokens = tokens + block.drop_path1(attended)
                 tokens = self._perceptron(block, tokens)
             normed = self.get_submodule(f"norm{index}")(tokens)
-            maps.append(normed.permute(0, 3, 1, 2).contiguous())
+            maps.append(normed.permute(0, 3, 1, 2))
         return maps
 
     def _perceptron(self, block: Any, tokens: Tensor) -> Tensor:
