@@ -98,7 +98,7 @@ def count(preset: str, long_side: int, clicks: int) -> dict[str, list[int]]:
                     layer.register_forward_pre_hook(_enter(counter, f"click: decoder {name}"))
                     layer.register_forward_hook(_leave)
         with counter.part("click: decoder, head (all)"):
-            final = net._decoded_logits(x, queries, prepared, None)
+            final = net._decoded_logits(x, queries, prepared, None, exact=True)
         if net.refine is not None:
             from dynamite_widget.model.structures import Prediction
 
