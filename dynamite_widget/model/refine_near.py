@@ -11,7 +11,7 @@ from .ranking import two_best
 from .refine import GUIDE_SIGMAS, LOGIT_LIMIT, LOGIT_UNIT, RefineHead, pixel_axes
 
 #: Where an instance is this much behind, no refinement makes it win.
-_HOPELESS = 4.0
+_HOPELESS = 3.0
 #: Stride-4 pixels around a refined region: what the network sees of its surroundings.
 _WINDOW_MARGIN = 12
 
