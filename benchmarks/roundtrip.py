@@ -5,6 +5,7 @@ with every painted label map::
 
     python benchmarks/roundtrip.py                  # bundled model, 2 megapixels, 20 instances
     python benchmarks/roundtrip.py --model none     # masks of discs: only the way, no network
+    python benchmarks/roundtrip.py --hover          # from pointing somewhere to the hover preview
     python benchmarks/roundtrip.py --json
 """
 
@@ -73,6 +74,30 @@ WATCH = """() => {
 }"""
 
 
+# Notes when the pointer moved, and looks at every frame whether the ghost covers its place.
+WATCH_HOVER = """() => {
+  window.times = [];
+  let moved = null;
+  const canvas = document.querySelector('.dmw-root .dmw-front');
+  canvas.addEventListener('pointermove', (event) => {
+    moved = {at: performance.now(), x: event.offsetX, y: event.offsetY};
+  }, {capture: true});
+  const look = () => {
+    if (moved) {
+      const ratio = canvas.width / canvas.clientWidth;
+      const [x, y] = [Math.floor(moved.x * ratio), Math.floor(moved.y * ratio)];
+      const {data} = canvas.getContext('2d').getImageData(x, y, 1, 1);
+      if (data[3] > 20) {
+        window.times.push(performance.now() - moved.at);
+        moved = null;
+      }
+    }
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
 def grid(count: int, width: int, height: int) -> list[tuple[int, int]]:
     """Return `count` places spread over a picture."""
     columns = math.ceil(math.sqrt(count * width / height))
@@ -102,6 +127,34 @@ def measure(
         offset = 30 + 40 * (number // len(places))
         click_and_wait(view, x + offset, y + offset // 2, number + 1)
     return [split(detail) for detail in lab.page.evaluate("() => window.times")]
+
+
+def measure_hover(lab: Lab, model: str, megapixels: float, places: int) -> list[float]:
+    """Point at places of a picture without clicks; return milliseconds until each ghost is seen."""
+    width = round(math.sqrt(megapixels * 1e6 * 4 / 3))
+    height = round(width * 3 / 4)
+    options = f", model={model!r}, hover_preview=True"
+    cell = CELL.format(width=width, height=height, predictor=options, places=[])
+    view = lab.show(cell, picture_size=(width, height))
+    lab.page.evaluate(WATCH_HOVER)
+    for number, (x, y) in enumerate(grid(places, width, height)):
+        view.hover(x, y)
+        lab.page.wait_for_function("(number) => window.times.length > number", arg=number)
+        lab.page.mouse.move(0, 0)  # takes the ghost away
+        lab.page.wait_for_timeout(200)
+    return [float(value) for value in lab.page.evaluate("() => window.times")]
+
+
+def report_hover(times: list[float], options: argparse.Namespace) -> None:
+    values = sorted(times[3:])  # the first ones warm up
+    median, p90 = statistics.median(values), values[int(0.9 * len(values))]
+    print(
+        f"{options.megapixels:g} megapixels, model {options.model}: from pointing at a place to "
+        f"its preview {median:.0f} ms (median of {len(values)}, min {values[0]:.0f}, p90 {p90:.0f})"
+    )
+    if options.json:
+        result = {"median_ms": round(median, 1), "p90_ms": round(p90, 1), "places": len(values)}
+        print(json.dumps({"hover": result}))
 
 
 def click_and_wait(view: View, x: float, y: float, number: int) -> None:
@@ -151,8 +204,17 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=2.0)
     parser.add_argument("--instances", type=int, default=20)
     parser.add_argument("--clicks", type=int, default=40)
+    parser.add_argument("--hover", action="store_true", help="time the hover preview instead")
     parser.add_argument("--json", action="store_true", help="end with a line of JSON")
     options = parser.parse_args()
+    if options.hover:
+        if options.model == "none":
+            parser.error("--hover needs a network: leave --model none out")
+        with notebook_page(1600, 1000) as lab:
+            report_hover(
+                measure_hover(lab, options.model, options.megapixels, options.clicks), options
+            )
+        return
     with notebook_page(1600, 1000) as lab:
         times = measure(lab, options.model, options.megapixels, options.instances, options.clicks)
     summary = summarise(times[min(3, len(times) - 1) :])  # the first ones warm up

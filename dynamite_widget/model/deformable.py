@@ -14,7 +14,7 @@ from torch import Tensor
 
 __all__ = ["deformable_attention", "deformable_attention_at"]
 
-_CHUNK = 256  # queries
+_CHUNK = 1024  # queries
 
 
 def deformable_attention(

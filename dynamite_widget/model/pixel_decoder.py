@@ -23,7 +23,7 @@ __all__ = ["DeformablePixelDecoder", "deformable_attention"]
 _LEVELS = 3
 _GROUPS = 32
 #: Tokens that go through a layer together on a CPU: activations stay in its cache.
-_CHUNK = 1024
+_CHUNK = 2048
 
 
 class _DeformableAttention(nn.Module):

@@ -21,7 +21,7 @@ __all__ = ["SwinBackbone", "swin_large", "swin_tiny"]
 
 _DIFFERENT_REGION = -100.0
 _CACHED_MASKS = 16
-_CHUNK = 2048  # tokens
+_CHUNK = 8192  # tokens
 
 
 class SwinBackbone(Backbone):
