@@ -7,7 +7,10 @@ DATA is a data set as ``dynamite evaluate`` takes it (``coco:annotations.json:fo
 are clicked in their middles and once more at random. Without it the pictures of the notebooks get
 random clicks.
 
-Usage: ``python benchmarks/agreement.py [--data DATA] [--limit N] [--json]``
+``--embeddings`` asks another question: how far labels (exact ones) move if the pixel decoder or the
+backbone computes its products in bfloat16, beside noise of one grey level in the picture.
+
+Usage: ``python benchmarks/agreement.py [--data DATA] [--limit N] [--embeddings] [--json]``
 """
 
 from __future__ import annotations
@@ -16,8 +19,11 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +34,8 @@ from latency import make_clicks, read_picture  # type: ignore[import-not-found]
 
 from dynamite_widget.model.checkpoints import load_model
 from dynamite_widget.model.dynamite import DynaMITe, build_model
-from dynamite_widget.model.predictor import Predictor
+from dynamite_widget.model.predictor import ImageEmbedding, Predictor
+from dynamite_widget.model.resize import preprocess
 from dynamite_widget.session_state import Click
 
 PICTURES = Path(__file__).resolve().parents[1] / "notebooks" / "images"
@@ -79,6 +86,56 @@ def samples(specification: str, limit: int) -> Iterator[Case]:
         yield sample.key, sample.image, [Click(x, y, i) for (x, y), i in places.items()]
 
 
+def other_embeddings(
+    predictor: Predictor, picture: NDArray[np.uint8]
+) -> Iterator[tuple[str, ImageEmbedding]]:
+    """Embeddings with parts in bfloat16, and that of the picture with one grey level of noise."""
+    model, embedding = predictor.model, predictor.embed(picture)
+    pixels = torch.from_numpy(preprocess(picture, predictor.config)[0])[None]
+
+    @torch.inference_mode()
+    def lowered(backbone: bool, pixel_decoder: bool) -> ImageEmbedding:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=backbone):
+            maps = [level.float() for level in model.backbone(pixels)]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=pixel_decoder):
+            multi_scale, mask_features = model.pixel_decoder(maps)
+        features = replace(
+            embedding.prepared.features,
+            multi_scale=tuple(level.float() for level in multi_scale),
+            mask_features=mask_features.float(),
+            detail=maps[0] if predictor.config.refine_width else None,
+        )
+        return replace(embedding, prepared=model.prepare(features))
+
+    yield "pixel decoder in bfloat16", lowered(False, True)
+    yield "backbone in bfloat16", lowered(True, False)
+    noise = np.random.default_rng(0).integers(-1, 2, picture.shape)
+    yield "one grey level of noise", predictor.embed((picture + noise).clip(0, 255).astype("u1"))
+
+
+def compare_embeddings(model: DynaMITe, cases: list[Case]) -> list[dict[str, Any]]:
+    """Agreement of exact labels with those from other embeddings."""
+    predictor = Predictor(model, exact=True)
+    shares: dict[str, list[float]] = {}
+    lost: Counter[str] = Counter()
+    for _, picture, clicks in cases:
+        labels = predictor.predict(predictor.embed(picture), clicks).label_map
+        for name, embedding in other_embeddings(predictor, picture):
+            found = predictor.predict(embedding, clicks).label_map
+            shares.setdefault(name, []).append(float((found == labels).mean()))
+            lost[name] += len(np.setdiff1d(labels, found))
+    rows = []
+    for name, values in shares.items():
+        print(
+            f"{model.config.name:<16}{name:<27}{len(values):>4}{np.mean(values):>11.4%}"
+            f"{min(values):>11.4%}{lost[name]:>6}",
+            flush=True,
+        )
+        row = {"network": model.config.name, "embedding": name, "lost_labels": lost[name]}
+        rows.append({**row, "mean_agreement": float(np.mean(values)), "worst": min(values)})
+    return rows
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -86,13 +143,20 @@ def main() -> int:
     parser.add_argument("--data", help="data set with objects to click on")
     parser.add_argument("--limit", type=int, default=20, help="pictures of DATA, evenly spaced")
     parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--embeddings", action="store_true", help="compare embeddings, see above")
     parser.add_argument("--json", action="store_true", help="print one last line of JSON")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     lite = load_model("lite", device="cpu")
     cases = list(samples(arguments.data, arguments.limit) if arguments.data else pictures())
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if arguments.embeddings:
+        for model in (lite, stride_4(lite)):
+            rows += compare_embeddings(model, cases)
+        if arguments.json:
+            print(json.dumps({"rows": rows}))
+        return 0
     print(f"{'network':<16}{'pictures':>9}{'mean':>11}{'worst':>11}{'lost':>6}{'CPU time':>10}")
     for model in (lite, stride_4(lite)):
         fast, exact = Predictor(model), Predictor(model, exact=True)

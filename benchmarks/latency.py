@@ -261,7 +261,9 @@ def main() -> int:
         help="compare labels also with those of an exact embedding (in the JSON)",
     )
     parser.add_argument(
-        "--half", action="store_true", help="embed in half precision (bfloat16 on CPUs)"
+        "--half",
+        action=argparse.BooleanOptionalAction,
+        help="embed in half precision (bfloat16 on CPUs); by default where it is fast",
     )
     parser.add_argument("--cpu-time", action="store_true", help="processor seconds of all threads")
     parser.add_argument("--json", action="store_true", help="print one last line of JSON")
@@ -272,7 +274,7 @@ def main() -> int:
         clock = time.process_time
     counts = [int(part) for part in arguments.clicks.split(",")]
     model, origin = make_model(arguments.preset, arguments.checkpoint, arguments.device)
-    predictor = Predictor(model, half=arguments.half or None)
+    predictor = Predictor(model, half=arguments.half)
     if arguments.drawn or not arguments.picture.is_file():
         picture = make_picture(arguments.long_side)
     else:
