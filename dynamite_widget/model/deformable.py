@@ -14,7 +14,9 @@ from torch import Tensor
 
 __all__ = ["deformable_attention", "deformable_attention_at"]
 
-_CHUNK = 1024  # queries
+# Queries; so few that PyTorch does not share single steps among threads, which would cost more than
+# it gains as soon as something else (a browser) wants a core, too.
+_CHUNK = 256
 
 
 def deformable_attention(
