@@ -121,6 +121,17 @@ def test_both_ways_of_deformable_attention_agree(monkeypatch):
     torch.testing.assert_close(with_gradient.detach(), whole, rtol=1e-5, atol=1e-5)
 
 
+def test_points_at_and_far_beyond_the_edges():
+    value, shapes, locations, weights = attention_inputs()
+    edges = torch.tensor([0.0, 1.0, -1e-7, 1 + 1e-7, 0.5, 1e6, -1e6])
+    chosen = torch.randint(
+        0, len(edges), locations.shape, generator=torch.Generator().manual_seed(0)
+    )
+    found = deformable_attention(value, shapes, edges[chosen], weights)
+    sampled = deformable_attention(value.requires_grad_(), shapes, edges[chosen], weights)
+    torch.testing.assert_close(found, sampled.detach(), rtol=1e-5, atol=1e-5)
+
+
 def test_deformable_attention_of_one_sample_is_bilinear():
     value = torch.arange(6.0).reshape(1, 6, 1, 1)
     # Centre of cell (1, 2), between (0, 0) and (0, 1), and outside.

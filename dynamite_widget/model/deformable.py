@@ -127,37 +127,52 @@ def _gather_rows(
     centres : Tensor of shape (Q, 1, levels, 1, 2), optional
         To be added to them.
     """
-    batch, total, heads, width = value.shape
+    batch, _, heads, width = value.shape
     queries, points = cells.shape[1], cells.shape[4]
-    table = value.reshape(batch * total * heads, width)
+    table, starts = _bordered(value, shapes)
     # Everything below is laid out as (query, head * level * point): long rows are fast.
-    levels = torch.tensor([(w, h, w * heads) for h, w in shapes], dtype=torch.float32)
-    columns, lines, step = levels.repeat_interleave(points, 0).repeat(heads, 1).T.contiguous()
-    starts = torch.tensor([0, *(h * w for h, w in shapes[:-1])], dtype=torch.int32).cumsum(0)
-    first = (starts.repeat_interleave(points) * heads + torch.arange(heads)[:, None]).int()
+    levels = torch.tensor([(w, h, w + 2) for h, w in shapes], dtype=torch.float32)
+    columns, lines, strides = levels.repeat_interleave(points, 0).repeat(heads, 1).T.contiguous()
+    step = strides.int() * heads
+    first = starts.repeat_interleave(points) * heads + torch.arange(heads)[:, None]
+    first = first.flatten().int()
+    per_picture = len(table) // batch
     weights = weights.reshape(batch, queries, -1)
     outputs = []
     for picture in range(batch):
-        base = first + picture * total * heads
+        base = first + picture * per_picture
         for start in range(0, queries, _CHUNK):
             part = slice(start, start + _CHUNK)
             position = cells[picture, part]
             if centres is not None:
                 position = position + centres[part]
             position = position.flatten(1, 3)
-            x, share_x = _neighbours(position[..., 0].contiguous(), columns)
-            y, share_y = _neighbours(position[..., 1].contiguous(), lines)
+            # Beyond the border there is nothing but the border's zeros.
+            x = torch.minimum(position[..., 0], columns).clamp_(min=-1)
+            y = torch.minimum(position[..., 1], lines).clamp_(min=-1)
+            column, line = x.floor(), y.floor()
+            right, below = x.sub_(column), y.sub_(line)
             count = len(position)
             shape = (count, heads, 4, len(shapes) * points)
             rows = torch.empty(shape, dtype=torch.int32)
             shares = torch.empty(shape, dtype=table.dtype)
-            for j in range(2):
-                # In int32, as float32 does not hold large row numbers exactly.
-                line = (y[j] * step).int().view(count, heads, -1) + base
-                amount = share_y[j].mul_(weights[picture, part])
-                for i in range(2):
-                    torch.add(line, (x[i] * heads).int().view_as(line), out=rows[:, :, 2 * j + i])
-                    shares[:, :, 2 * j + i] = (amount * share_x[i]).view_as(line)
+            by_corner = rows.permute(2, 0, 1, 3), shares.permute(2, 0, 1, 3)
+            # In int32, as float32 does not hold large row numbers exactly.
+            corner = line.int().mul_(step).add_(column.int(), alpha=heads).add_(base)
+            own = weights[picture, part]
+            lower = own * below
+            upper = own - lower
+            upper_right, lower_right = upper * right, lower * right
+            for j, (row, share) in enumerate(
+                (
+                    (corner, upper.sub_(upper_right)),
+                    (corner + heads, upper_right),
+                    (corner + step, lower.sub_(lower_right)),
+                    (corner + (step + heads), lower_right),
+                )
+            ):
+                by_corner[0][j].copy_(row.view(count, heads, -1))
+                by_corner[1][j].copy_(share.view(count, heads, -1))
             bags = count * heads
             summed = F.embedding_bag(
                 rows.view(bags, -1), table, per_sample_weights=shares.view(bags, -1), mode="sum"
@@ -166,16 +181,24 @@ def _gather_rows(
     return torch.cat(outputs).view(batch, queries, heads * width)
 
 
-def _neighbours(position: Tensor, size: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Find the two cells around positions along an axis, and their bilinear shares.
+def _bordered(value: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Give every level's map a border of zeros, so that points need not be checked.
 
-    Cells are clamped into 0..size - 1; those outside have share 0.
+    Returns
+    -------
+    table : Tensor of shape (rows, width)
+        A row per picture, cell and head. The lower border is wider, as the cells below and to the
+        right of the last one that a point may lie in are looked up, too (with share 0).
+    starts : Tensor of shape (levels,), int64
+        Cell (0, 0) of each level in a picture.
     """
-    lower = position.floor()
-    above = position - lower
-    cells, shares = [], []
-    for cell, share in ((lower, 1 - above), (lower + 1, above)):
-        inside = torch.minimum(cell.clamp(min=0), size - 1)
-        cells.append(inside)
-        shares.append(share.mul_(inside == cell))
-    return cells, shares
+    batch, _, heads, width = value.shape
+    maps, starts, first = [], [], 0
+    for level, (height, columns) in zip(
+        value.flatten(2).split([h * w for h, w in shapes], dim=1), shapes, strict=True
+    ):
+        level = level.unflatten(1, (height, columns))
+        maps.append(F.pad(level, (0, 0, 1, 1, 1, 3)).flatten(1, 2))
+        starts.append(first + columns + 2 + 1)
+        first += maps[-1].shape[1]
+    return torch.cat(maps, dim=1).view(batch * first * heads, width), torch.tensor(starts)
