@@ -123,6 +123,7 @@ def test_groups_of_channels() -> None:
 @pytest.mark.parametrize("count", [6, 45])
 def test_fast_and_exact_masks_agree(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interactive, "_FEWEST_PIXELS", 0)
+    monkeypatch.setattr(interactive, "_MOST_CHANNELS", 32)
     torch.manual_seed(0)
     module = InteractiveTransformer(SMALL, 24).eval()
     clicks = some_clicks(count, 3)

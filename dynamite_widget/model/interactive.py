@@ -38,7 +38,7 @@ _LEVELS = 3
 _FEWEST_PIXELS = 4096
 #: Beyond this many channels those of an instance are fused before maps are enlarged, not after:
 #: labels differ only where an outline passes from one click's channel to another's.
-_MOST_CHANNELS = 32
+_MOST_CHANNELS = 128
 
 
 def _tokens(x: Tensor) -> Tensor:
