@@ -240,7 +240,7 @@ def test_story_of_a_large_session_is_small(repository: Path):
 class _Wavy(FakePredictor):
     """Masks with wavy borders: as many runs as a network's."""
 
-    def predict(self, embedding, clicks, instances=None):
+    def predict(self, embedding, clicks, instances=None, on_preview=None):
         from dynamite_widget.segmentation import Segmentation
 
         height, width = embedding.height, embedding.width
