@@ -9,27 +9,31 @@ as the yardstick of `latency.py` and as a check of the network's shortcuts.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynamite_widget.model import deformable
+from dynamite_widget.model import deformable, pixel_decoder
 from dynamite_widget.model.attention import Attention
+from dynamite_widget.model.backbones import swin
 from dynamite_widget.model.dynamite import DynaMITe
 from dynamite_widget.model.position import sine_code_2d
 from dynamite_widget.model.structures import ClickTensors, ImageFeatures
 
 
 def encode(model: DynaMITe, pixels: Tensor) -> ImageFeatures:
-    """Run backbone and pixel decoder step by step in the type of the weights.
+    """Run backbone and pixel decoder layer by layer in the type of the weights.
 
-    Windows attend by explicit products with masks built anew, and deformable attention samples
-    each level by `grid_sample`, as published code does without its compiled operator.
+    Windows attend by explicit products with masks built anew, deformable attention samples each
+    level by `grid_sample`, as published code does without its compiled operator, and maps lie in
+    memory as PyTorch puts them: nothing of what makes our embeddings faster is switched on.
     """
     backbone: Any = model.backbone
     blocks = [m for m in backbone.modules() if hasattr(m, "fused_attn")]
@@ -38,12 +42,24 @@ def encode(model: DynaMITe, pixels: Tensor) -> ImageFeatures:
         block.fused_attn = False
     if hasattr(backbone, "_masks"):
         backbone._masks.clear()
+    plain = {
+        (swin, "_in_chunks"): lambda _tokens: False,
+        (deformable, "_by_rows"): lambda *_inputs: False,
+        (pixel_decoder, "_CHUNK"): sys.maxsize,
+        (pixel_decoder, "_pointwise"): nn.Conv2d.forward,
+        (pixel_decoder, "_softmax"): lambda logits: logits.softmax(-1),
+    }
     try:
-        with mock.patch.object(deformable, "_by_rows", return_value=False):
-            return model.encode_image(pixels)
+        with contextlib.ExitStack() as patches:
+            for (module, name), value in plain.items():
+                patches.enter_context(mock.patch.object(module, name, value))
+            maps = [level.contiguous() for level in backbone(pixels)]
+            multi_scale, mask_features = model.pixel_decoder(maps)
     finally:
         for block, fused in zip(blocks, were, strict=True):
             block.fused_attn = fused
+    size = (int(pixels.shape[2]), int(pixels.shape[3]))
+    return ImageFeatures(tuple(multi_scale), mask_features, None, size)
 
 
 def mask_logits(

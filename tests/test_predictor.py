@@ -290,17 +290,38 @@ def test_real_network_on_extreme_pictures(real: Predictor, size: tuple[int, int]
     assert segmentation.label_map.shape == size
 
 
-def test_shortcuts_equal_the_straightforward_order(repository: Path) -> None:
-    from dynamite_widget.model.clicks import click_tensors
-    from dynamite_widget.model.dynamite import build_model
-
+def straightforward_order(repository: Path) -> Any:
     path = repository / "benchmarks" / "straightforward.py"
     specification = importlib.util.spec_from_file_location("straightforward", path)
     assert specification is not None
     assert specification.loader is not None
-    straightforward = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(straightforward)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
+
+def test_embedding_equals_the_straightforward_one(repository: Path) -> None:
+    from dynamite_widget.model.dynamite import build_model
+
+    straightforward = straightforward_order(repository)
+    torch.manual_seed(1)
+    model = build_model(get_config("swin-tiny").replace(pixel_decoder_layers=2)).eval()
+    pixels = torch.randn(1, 3, 96, 128)
+    with torch.inference_mode():
+        ours, theirs = model.encode_image(pixels), straightforward.encode(model, pixels)
+    for one, other in zip(
+        (*ours.multi_scale, ours.mask_features),
+        (*theirs.multi_scale, theirs.mask_features),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_shortcuts_equal_the_straightforward_order(repository: Path) -> None:
+    from dynamite_widget.model.clicks import click_tensors
+    from dynamite_widget.model.dynamite import build_model
+
+    straightforward = straightforward_order(repository)
     torch.manual_seed(1)
     config = get_config("segformer-b0").replace(
         name="small",
