@@ -19,8 +19,8 @@ ALPHA = """(() => {
 })()"""
 
 
-def test_a_ghost_of_what_a_click_would_do(lab: Lab) -> None:
-    view: View = lab.show(CELL, picture_size=(451, 300))
+def test_a_ghost_of_what_a_click_would_do(bench: Lab) -> None:
+    view: View = bench.show(CELL, picture_size=(451, 300))
     across, down = view.place(*CAT)
     view.hover(*CAT)
     # Nothing is clicked yet: whatever is drawn there is the ghost, a faint white.
@@ -28,8 +28,8 @@ def test_a_ghost_of_what_a_click_would_do(lab: Lab) -> None:
     ghost = view.overlay(*CAT)
     assert min(ghost.red, ghost.green, ghost.blue) > 200
     assert ghost.alpha < 100
-    assert lab.value("len(w.clicks)") == 0
-    assert lab.value("w.masks.shape[0]") == 0
+    assert bench.value("len(w.clicks)") == 0
+    assert bench.value("w.masks.shape[0]") == 0
 
     view.page.mouse.move(0, 0)
     view.wait_for(ALPHA + " === 0", [across, down])
