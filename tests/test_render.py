@@ -50,7 +50,7 @@ def both_ways(
     """Tiles (what the CPU uses) and row bands (what GPUs use), both on the CPU."""
     labels = np.empty((height, width), np.int32)
     margin = np.empty((height, width), np.float32)
-    for rows, first, second, index in renderer._bands(height, width, True):
+    for rows, first, second, index in renderer._bands(height, width):
         labels[rows] = renderer._groups[index.numpy()]
         margin[rows] = (first - second).numpy()
     tiles = (renderer.label_map(height, width), renderer.margin(height, width))

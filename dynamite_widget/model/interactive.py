@@ -416,39 +416,28 @@ class InteractiveTransformer(nn.Module):
         groups = [fuse(coarse, i) for i in range(len(coarse.logits))]
         most = max(len(instances) for _, instances in groups)
         owners = torch.full((len(groups), most + 1), -1, dtype=torch.int64)
-        rows, row_clicks = [], []
+        owners[:, most] = 0
         for i, (_, instances) in enumerate(groups):
             owners[i, : len(instances)] = torch.tensor(instances)
-            owners[i, most] = 0
-            clicks = queries.owner[i, : queries.clicks]
-            for k, instance in enumerate(instances):
-                own = clicks == instance
-                rows.append((i, k))
-                row_clicks.append((queries.yx[i, own], queries.yx[i, (clicks >= 0) & ~own]))
+        context, padded_size = prepared.refine_context, prepared.padded_size
         if exact or len(groups) > 1 or coarse.logits.device.type != "cpu":
-            refined = self.refine(
-                [fused for fused, _ in groups],
-                rows,
-                row_clicks,
-                prepared.refine_context,
-                prepared.padded_size,
-            )
+            rows, row_clicks = [], []
+            for i, (_, instances) in enumerate(groups):
+                clicks = queries.owner[i, : queries.clicks]
+                for k, instance in enumerate(instances):
+                    own = clicks == instance
+                    rows.append((i, k))
+                    row_clicks.append((queries.yx[i, own], queries.yx[i, (clicks >= 0) & ~own]))
+            maps = [fused for fused, _ in groups]
+            refined = self.refine(maps, rows, row_clicks, context, padded_size)
         else:
             fused, instances = groups[0]
             clicks = queries.owner[0, : queries.clicks]
             channels = torch.full_like(clicks, len(instances))
             for k, instance in enumerate(instances):
                 channels[clicks == instance] = k
-            refined = [
-                refine_near(
-                    self.refine,
-                    fused,
-                    queries.yx[0],
-                    channels,
-                    prepared.refine_context,
-                    prepared.padded_size,
-                )
-            ]
+            near = refine_near(self.refine, fused, queries.yx[0], channels, context, padded_size)
+            refined = [near]
         height, width = coarse.logits.shape[-2:]
         out = refined[0].new_full((len(groups), most + 1, height, width), -1e4)
         for i, logits in enumerate(refined):

@@ -22,6 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .ranking import two_best
+
 LabelMap = NDArray[np.int32]
 
 STRIDE = 4
@@ -100,7 +102,7 @@ class LogitsRenderer:
         if self._logits.device.type == "cpu":
             return self._label_tiles(height, width)
         labels = np.empty((height, width), np.int32)
-        for rows, best, _second, index in self._bands(height, width, False):
+        for rows, best, _second, index in self._bands(height, width):
             del best
             labels[rows] = self._groups[index.cpu().numpy()]
         return labels
@@ -112,7 +114,7 @@ class LogitsRenderer:
         if self._logits.device.type == "cpu":
             return self._margin_tiles(height, width)
         margin = np.empty((height, width), np.float32)
-        for rows, best, second, _index in self._bands(height, width, True):
+        for rows, best, second, _index in self._bands(height, width):
             margin[rows] = (best - second).cpu().numpy()
         return margin
 
@@ -123,9 +125,7 @@ class LogitsRenderer:
         Own pixels are those of the stride-4 map inside the picture; 0 without any.
         """
         rows, columns = (-(-n // STRIDE) for n in self._network_size)
-        first, second, index = _compete(
-            self._logits[:, :rows, :columns], self._group_of, want_second=True
-        )
+        first, second, index = two_best(self._groups_of(self._logits[:, :rows, :columns]))
         confidence = torch.sigmoid(first - second).double().flatten()
         index = index.flatten().to(torch.int64)
         count = len(self._groups)
@@ -141,12 +141,14 @@ class LogitsRenderer:
             if instance
         }
 
+    def _groups_of(self, values: Tensor) -> Iterator[Tensor]:
+        """Maximum over the channels of each group, one (h, w) map after the other."""
+        return (values[begin:end].amax(dim=0) for begin, end in _spans(self._group_of))
+
     # --- everywhere, in row bands ----------------------------------------------------------------
 
     @torch.inference_mode()
-    def _bands(
-        self, height: int, width: int, want_second: bool
-    ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    def _bands(self, height: int, width: int) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
         """Yield rows, best and second-best group value and the index of the best group."""
         logits = self._logits
         channels, coarse_height, coarse_width = logits.shape
@@ -169,7 +171,7 @@ class LogitsRenderer:
             values = rows.new_zeros((channels, part.stop - part.start, width))
             for index, weight in columns:
                 values.addcmul_(rows[:, :, index], weight)
-            yield part, *_compete(values, self._group_of, want_second)
+            yield part, *two_best(self._groups_of(values))
 
     # --- in tiles ---------------------------------------------------------------------------------
 
@@ -351,31 +353,3 @@ def _spans(group_of: NDArray[np.intp]) -> list[tuple[int, int]]:
     """Begin and end of each run of equal groups."""
     bounds = [*np.flatnonzero(np.diff(group_of, prepend=-1)).tolist(), len(group_of)]
     return list(itertools.pairwise(bounds))
-
-
-def _compete(
-    values: Tensor, group_of: NDArray[np.intp], want_second: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Best and second-best group value per pixel, and the index of the best group.
-
-    Parameters
-    ----------
-    values : Tensor
-        (C, h, w), channels sorted by group.
-    group_of : (C,) integer array
-        Group of each channel, ascending from 0.
-    want_second : bool
-        Otherwise the second value is not kept up to date.
-    """
-    (_, end), *others = _spans(group_of)
-    first = values[:end].amax(dim=0)
-    second = torch.full_like(first, -torch.inf)
-    index = torch.zeros(first.shape, dtype=torch.int32, device=first.device)
-    for g, (begin, end) in enumerate(others, 1):
-        group = values[begin:end].amax(dim=0)
-        wins = group > first
-        if want_second:
-            second = torch.where(wins, first, torch.maximum(second, group))
-        index = torch.where(wins, g, index)
-        first = torch.where(wins, group, first)
-    return first, second, index
