@@ -22,6 +22,7 @@ from ..segmentation import Segmentation
 from .clicks import check_clicks, click_tensors
 from .components import keep_clicked_regions
 from .config import ModelConfig
+from .parallel import one_core
 from .precision import fast_dtype
 from .render import LogitsRenderer, MaskLogits
 from .resize import network_size_for, padded_size, preprocess
@@ -282,7 +283,7 @@ class Predictor:
                 on_preview(self._segmentation(masks, embedding, ids, tensors))
 
             options["on_preview"] = pass_on
-        with torch.inference_mode(), self._precision():
+        with torch.inference_mode(), self._precision(), one_core():
             decoded = self.model.decode_clicks(
                 embedding.prepared, [tensors], exact=self.exact, **options
             )
