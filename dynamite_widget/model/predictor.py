@@ -283,7 +283,7 @@ class Predictor:
                 on_preview(self._segmentation(masks, embedding, ids, tensors))
 
             options["on_preview"] = pass_on
-        with torch.inference_mode(), self._precision(), one_core():
+        with torch.inference_mode(), self._precision(), self._cores():
             decoded = self.model.decode_clicks(
                 embedding.prepared, [tensors], exact=self.exact, **options
             )
@@ -337,6 +337,12 @@ class Predictor:
         # float16, not bfloat16: activations are small after the norms, its 10-bit mantissa keeps
         # boundaries in place, and the published networks were trained with it.
         return torch.autocast("cuda", dtype=torch.float16)
+
+    def _cores(self) -> contextlib.AbstractContextManager[None]:
+        """Whole clicks on one core but for their larger pieces; exact ones have fewer pieces."""
+        if self.exact or self._device.type != "cpu":
+            return contextlib.nullcontext()
+        return one_core()
 
     def _check_embedding(self, embedding: ImageEmbedding) -> None:
         if not isinstance(embedding, ImageEmbedding):

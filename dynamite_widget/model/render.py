@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -231,11 +232,8 @@ class _TilePlan:
         self, logits: Tensor, network_size: tuple[int, int], height: int, width: int
     ) -> None:
         _, coarse_height, coarse_width = logits.shape
-        y_taps = axis_taps(coarse_height, network_size[0], height)
-        x_taps = axis_taps(coarse_width, network_size[1], width)
-        self.y_cuts, self.x_cuts = _cuts(y_taps[0]), _cuts(x_taps[0])
-        self.y_matrices = _tile_matrices(*y_taps, self.y_cuts, coarse_height)
-        self.x_matrices = _tile_matrices(*x_taps, self.x_cuts, coarse_width)
+        self.y_cuts, self.y_matrices = _tiled_axis(coarse_height, network_size[0], height)
+        self.x_cuts, self.x_matrices = _tiled_axis(coarse_width, network_size[1], width)
         # Replicated border: the window of the last tiles ends at the map's edge.
         side = TILE + _TAPS - 1
         pad_y = (len(self.y_cuts) - 2) * TILE + side - coarse_height
@@ -327,6 +325,16 @@ def _by_tap(
         (first + tap, torch.from_numpy(np.ascontiguousarray(weights[:, tap])))
         for tap in range(_TAPS)
     ]
+
+
+@lru_cache(maxsize=16)
+def _tiled_axis(
+    coarse: int, network: int, target: int
+) -> tuple[list[int], list[NDArray[np.float32]]]:
+    """Cuts and matrices of the tiles of an axis; a picture's are wanted at every click."""
+    first, weights = axis_taps(coarse, network, target)
+    cuts = _cuts(first)
+    return cuts, _tile_matrices(first, weights, cuts, coarse)
 
 
 def _cuts(first: NDArray[np.int64]) -> list[int]:
