@@ -12,16 +12,6 @@ from torch import Tensor
 from .transfers import upload
 
 
-def _count_storages(value: Any, held: dict[int, int]) -> None:
-    """Note the storages behind `value` (a tensor, a tuple of tensors, or else) and their bytes."""
-    if isinstance(value, Tensor):
-        storage = value.untyped_storage()
-        held[storage._cdata] = storage.nbytes()
-    elif isinstance(value, tuple):
-        for item in value:
-            _count_storages(item, held)
-
-
 @dataclass(frozen=True)
 class ImageFeatures:
     """Output of backbone and pixel decoder for a batch of B pictures.
@@ -91,11 +81,19 @@ class PreparedFeatures:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors held, those of `features` included."""
-        held: dict[int, int] = {}
-        for holder in (self, self.features):
-            for f in fields(holder):
-                _count_storages(getattr(holder, f.name), held)
-        return sum(held.values())
+        storages = (tensor.untyped_storage() for tensor in self.tensors())
+        return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors held, those of `features` included, always in the same order."""
+        found: list[Tensor] = []
+
+        def note(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        self.map(note)
+        return found
 
     def map(self, change: Callable[[Tensor], Tensor]) -> PreparedFeatures:
         """Return a copy with `change` applied to every tensor, those of `features` included."""
