@@ -8,6 +8,7 @@ to wait. `Watch` sees the copies between devices.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -28,17 +29,18 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dynamite_widget.model import precision, predictor, render
+from dynamite_widget.model import graphs, precision, predictor, render, structures
 from dynamite_widget.model.config import ModelConfig, get_config
-from dynamite_widget.model.graphs import GraphedClicks
+from dynamite_widget.model.graphs import GraphedClicks, Recorded
 from dynamite_widget.model.pixel_decoder import DeformablePixelDecoder
 from dynamite_widget.model.predictor import Predictor
 from dynamite_widget.model.pyramid import PyramidPixelDecoder
 from dynamite_widget.model.render import LogitsRenderer, MaskLogits
-from dynamite_widget.model.structures import ImageFeatures
+from dynamite_widget.model.structures import Decoded, ImageFeatures, Prediction
 from dynamite_widget.model.transfers import download, id_dtype, upload
 
 CUDA = torch.device("cuda")
+NOTHING = torch.zeros(0)
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
 
 
@@ -48,6 +50,7 @@ class Watch(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.types: dict[str, set[torch.dtype]] = {}
+        self.counts: Counter[str] = Counter()
         self.transfers: list[str] = []
 
     def __torch_dispatch__(
@@ -59,6 +62,7 @@ class Watch(TorchDispatchMode):
             self.transfers.append(str(func))
         floats = {x.dtype for x in tensors if x.is_floating_point()}
         self.types.setdefault(func.overloadpacket.__name__, set()).update(floats)
+        self.counts[func.overloadpacket.__name__] += 1
         return result
 
 
@@ -147,6 +151,43 @@ def test_a_click_goes_to_the_device_once_and_waits_for_nothing(
     assert watch.transfers == ["aten._to_copy.default"]
     assert logits.device.type == renderer._logits.device.type == "cuda"
     assert logits.shape == (1, (rows or 5) + (config.static_queries or 1), 16, 24)
+
+
+def test_a_click_by_graph_is_one_copy_and_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recorder:
+        turn = staticmethod(contextlib.nullcontext)
+        replays = 0
+
+        def record(self, compute: Callable[[], Tensor]) -> Recorded:
+            return Recorded(self.replay, compute())
+
+        def replay(self) -> None:
+            self.replays += 1
+
+    # The check of a new graph waits, once.
+    monkeypatch.setattr(graphs, "_agree", lambda *_: True)
+    monkeypatch.setattr(Network, "decode_clicks", lambda *_: Decoded(Prediction(NOTHING, NOTHING)))
+    staged = Network().transformer.queries.stage([clicks(5)], 7)
+    recorder = Recorder()
+    with fake_cuda(half=True) as mode:
+        with CUDA:
+            network = Network()
+        graphed = GraphedClicks(network, recorder)
+        monkeypatch.setattr(network.transformer.queries, "stage", lambda *_: staged)
+        monkeypatch.setattr(structures, "upload", lambda x, to: mode.from_tensor(x).to(to))
+        first, second = (network.prepare(fake_features(SMALL)) for _ in range(2))
+        graphed.decode(first, clicks(5))
+        for picture, copies in ((first, 2), (second, None), (second, 2)):
+            with Watch() as watch:
+                logits = graphed.decode(picture, clicks(5)).final.logits
+            assert logits.shape == (1, 5 + 9, 16, 24)
+            assert len(watch.transfers) == 1
+            # Beside the table's two (to the device, to its place) only a new picture's features.
+            found = sum(watch.counts[name] for name in ("to", "copy_"))
+            assert found == copies if copies else found > 10
+            assert not watch.counts["linear"] + watch.counts["matmul"]
+    assert recorder.replays == 4
+    assert not graphed.failed
 
 
 def test_only_the_label_map_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -23,11 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional as F
 
 from dynamite_widget.model.config import ModelConfig
 from dynamite_widget.model.dynamite import DynaMITe
 from dynamite_widget.model.graphs import CudaRecorder, GraphedClicks, Recorded, padded_queries
 from dynamite_widget.model.interactive import InteractiveTransformer
+from dynamite_widget.model.predictor import Predictor
 from dynamite_widget.model.structures import (
     ClickTensors,
     Decoded,
@@ -35,10 +38,14 @@ from dynamite_widget.model.structures import (
     PreparedFeatures,
     StagedClicks,
 )
+from dynamite_widget.segmentation import Segmentation
+from dynamite_widget.session_state import Click
 
 SMALL = ModelConfig(
     "small",
     "none",
+    short_side=None,
+    max_long_side=96,
     hidden_dim=32,
     heads=4,
     encoder_layers=3,
@@ -64,13 +71,25 @@ class Network(nn.Module):
 
     decode_clicks: Any = DynaMITe.decode_clicks
 
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        mixed = (
+            pixels.mean(1, keepdim=True)
+            * torch.linspace(-1, 1, self.config.hidden_dim)[:, None, None]
+        )
+        *levels, finest = (F.avg_pool2d(mixed, s) for s in (32, 16, 8, 4))
+        size = (pixels.shape[2], pixels.shape[3])
+        return ImageFeatures(tuple(levels), finest, None, size)
+
+    def prepare(self, features: ImageFeatures) -> PreparedFeatures:
+        return self.transformer.prepare(features)
+
     def picture(self, seed: int, size: tuple[int, int] = (64, 96)) -> PreparedFeatures:
         generator = torch.Generator().manual_seed(seed)
         d, (h, w) = self.config.hidden_dim, size
         maps = (torch.randn(1, d, h // s, w // s, generator=generator) for s in (32, 16, 8, 4))
         *levels, finest = maps
         with torch.inference_mode():
-            return self.transformer.prepare(ImageFeatures(tuple(levels), finest, None, size))
+            return self.prepare(ImageFeatures(tuple(levels), finest, None, size))
 
 
 def clicks(count: int, seed: int = 0, size: tuple[int, int] = (64, 96)) -> ClickTensors:
@@ -397,3 +416,30 @@ def test_order_of_a_real_recording() -> None:
     _, options = patches["graph"].call_args
     assert options["pool"] == (0, 1)
     assert options["capture_error_mode"] == "thread_local"
+
+
+# --- Predictor -----------------------------------------------------------------------------------
+
+
+def test_predictor_answers_by_graphs(network: Network) -> None:
+    predictor = Predictor(network, half=False, exact=True)
+    plain = Predictor(network, half=False, exact=True)
+    predictor._graphs = graphed = GraphedClicks(network, FxRecorder())
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (40, 60, 3), dtype=np.uint8) for _ in range(2)]
+    embeddings = [predictor.embed(picture) for picture in pictures]
+    own = [Click(3, 4, 5), Click(50, 30, 2), Click(20, 20, 0), Click(30, 5, 5)]
+    for embedding, part in itertools.product(embeddings, (own[:1], own)):
+        found, expected = predictor.predict(embedding, part), plain.predict(embedding, part)
+        differ = found.label_map != expected.label_map
+        assert expected.margin[differ].max(initial=0) < 1e-2
+        assert found.instances == expected.instances
+    assert len(graphed) == 1
+    assert not graphed.failed
+
+    # Nothing to compute, and a preview, need no graph.
+    previews: list[Segmentation] = []
+    with mock.patch.object(graphed, "decode", side_effect=AssertionError):
+        assert not predictor.predict(embeddings[0], own[2:3]).label_map.any()
+        predictor.predict(embeddings[0], own, on_preview=previews.append)
+    assert len(previews) == 1

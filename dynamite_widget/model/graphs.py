@@ -139,6 +139,7 @@ class GraphedClicks:
         self._model, self._recorder, self._most = model, recorder, most_graphs
         self._graphs: OrderedDict[tuple[int, torch.dtype | None, object], _Graph] = OrderedDict()
         self._lock = threading.Lock()
+        self._latest: tuple[weakref.ref[PreparedFeatures], tuple[object, ...]] | None = None
         self.failed = False
 
     def __len__(self) -> int:
@@ -172,8 +173,10 @@ class GraphedClicks:
         self, prepared: PreparedFeatures, clicks: ClickTensors, staged: StagedClicks
     ) -> Tensor | None:
         """(1, Q, Hp / 4, Wp / 4) logits without padding; None, and never again, if it fails."""
-        device = prepared.features.mask_features.device
-        key = (staged.rows.shape[1], autocast_dtype(device.type), _layout(prepared))
+        if self._latest is None or self._latest[0]() is not prepared:
+            self._latest = weakref.ref(prepared), _layout(prepared)
+        device, layout = prepared.features.mask_features.device, self._latest[1]
+        key = (staged.rows.shape[1], autocast_dtype(device.type), layout)
         count = len(clicks.t)
         try:
             with self._recorder.turn():
@@ -181,7 +184,7 @@ class GraphedClicks:
                 if graph is not None:
                     self._graphs.move_to_end(key)
                     return graph.run(prepared, staged, count)
-                graph = self._record(prepared, staged, key[2])
+                graph = self._record(prepared, staged, layout)
                 logits = graph.run(prepared, staged, count)
                 expected = self._model.decode_clicks(prepared, [clicks]).final.logits
                 if _agree(logits, expected):
@@ -261,7 +264,7 @@ class _PictureMemory:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    return tensor.untyped_storage()._cdata
 
 
 def _memory(prepared: PreparedFeatures) -> dict[int, Tensor]:

@@ -156,7 +156,7 @@ class LogitsRenderer:
         margin = torch.empty((height, width), dtype=torch.float32, device=self._logits.device)
         for rows, best, second, _index in self._bands(height, width):
             torch.sub(best, second, out=margin[rows])
-        return download(margin).astype(np.float32, copy=False)
+        return download(margin).astype(np.float32)
 
     @torch.inference_mode()
     def _bands(self, height: int, width: int) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:

@@ -36,7 +36,10 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def download(tensor: Tensor) -> NDArray[np.generic]:
-    """Wait for a tensor and bring it to the processor as an array of its type."""
+    """Wait for a tensor and bring it to the processor as an array of its type.
+
+    The array lies in pinned memory, of which there should be little: keep a copy.
+    """
     if tensor.device.type != "cuda":
         return tensor.cpu().numpy()
     return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor).numpy()
