@@ -187,7 +187,9 @@ class InteractiveTransformer(nn.Module):
         hidden: Tensor | None,
     ) -> Tensor:
         give_way()
-        allowed = self._attention_mask(x, queries, prepared, level)
+        with in_float32(x.device):
+            precise = x if x.device.type == "cpu" else x.to(self.layer_norm.weight.dtype)
+            allowed = self._attention_mask(precise, queries, prepared, level)
         cross = self.encoder.cross(i)
         query = cross.multihead_attn.project_query(x + queries.position)
         x = cross(x, query, prepared.keys[i], prepared.values[i], allowed[:, None])
@@ -203,11 +205,8 @@ class InteractiveTransformer(nn.Module):
         self, x: Tensor, queries: QueryBatch, prepared: PreparedFeatures, level: int
     ) -> Tensor:
         """(B, Q, tokens) bool, True = may attend: where the query's own resized logit is >= 0."""
-        with torch.no_grad(), in_float32(x.device):
-            x = x.detach()
-            if x.device.type != "cpu":
-                x = x.to(self.layer_norm.weight.dtype)
-            normed, embedding = self.mask_embedding(x)
+        with torch.no_grad():
+            normed, embedding = self.mask_embedding(x.detach())
             allowed = (
                 self._level_logits(normed, embedding, queries, prepared, level).flatten(2) >= 0
             )

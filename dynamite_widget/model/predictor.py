@@ -81,8 +81,8 @@ class Predictor:
     ----------
     model : DynaMITe
         From `load_model`. Its device and parameter type are used as they are; on CUDA devices with
-        float32 weights, matrix products run in half precision (except in the pixel decoder, which
-        always computes in float32).
+        float32 weights, matrix products run in half precision (except in the pixel decoder and
+        where attention masks are made, which always compute in float32).
     half : bool or None
         Half precision of embeddings (and, on CUDA, of clicks). None: where the weights are float32
         and the device is fast at it, CUDA or a CPU with instructions for bfloat16; there the large
