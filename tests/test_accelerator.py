@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_graphs import SMALL, Network, clicks
+from graph_fakes import SMALL, Network, clicks
 from torch import Tensor
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,

@@ -31,7 +31,7 @@ __all__ = ["CudaRecorder", "GraphedClicks", "Recorded", "Recorder", "can_record"
 _log = logging.getLogger(__name__)
 
 #: Numbers of queries that graphs are recorded for; beyond the last, multiples of the step. All are
-#: multiples of 16, or attention kernels would write out a padded copy of the mask of hidden queries.
+#: multiples of 16: for others, attention kernels write out a padded copy of what is hidden.
 _SIZES = (16, 32, 64, 128, 256)
 _STEP = 128
 #: Graphs kept; the one not used for longest goes first.
