@@ -31,6 +31,7 @@ from torch.utils._pytree import tree_leaves
 
 from dynamite_widget.model import graphs, precision, predictor, render, structures
 from dynamite_widget.model.config import ModelConfig, get_config
+from dynamite_widget.model.dynamite import build_model
 from dynamite_widget.model.graphs import GraphedClicks, Recorded
 from dynamite_widget.model.pixel_decoder import DeformablePixelDecoder
 from dynamite_widget.model.predictor import Predictor
@@ -237,6 +238,25 @@ def test_what_stays_float32_in_the_deformable_pixel_decoder() -> None:
         assert watch.types[name] == FLOAT32
     assert {x.dtype for x in (*multi_scale, mask_features)} == FLOAT32
     assert len(watch.transfers) == config.pixel_decoder_layers, "the sizes of the levels"
+
+
+@pytest.mark.parametrize("preset", ["swin-tiny", "lite"])
+def test_an_embedding_waits_for_nothing(preset: str) -> None:
+    config = get_config(preset).replace(pixel_decoder_layers=1, encoder_layers=3)
+    model = build_model(config).eval()
+    with fake_cuda(half=True) as mode:
+        for module in model.modules():
+            tensors: dict[str, Any]
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        tensors[name] = mode.from_tensor(tensor).to(CUDA)
+        with Watch() as watch:
+            prepared = model.prepare(model.encode_image(torch.zeros(1, 3, 64, 96, device=CUDA)))
+    sizes_of_levels = int(config.pixel_decoder == "deformable")
+    assert len(watch.transfers) == sizes_of_levels
+    assert torch.float16 in watch.types["convolution"]
+    assert prepared.features.mask_features.dtype == torch.float32
 
 
 def test_the_pyramid_stays_float32_while_predicting() -> None:
