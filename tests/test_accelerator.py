@@ -246,8 +246,8 @@ def test_an_embedding_waits_for_nothing(preset: str) -> None:
     model = build_model(config).eval()
     with fake_cuda(half=True) as mode:
         for module in model.modules():
-            tensors: dict[str, Any]
-            for tensors in (module._parameters, module._buffers):
+            held: list[dict[str, Any]] = [module._parameters, module._buffers]
+            for tensors in held:
                 for name, tensor in tensors.items():
                     if tensor is not None:
                         tensors[name] = mode.from_tensor(tensor).to(CUDA)
