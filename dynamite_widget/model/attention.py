@@ -10,6 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .parallel import cores, in_pieces
+
+#: Pairs of query and key of a head below which splitting the heads over the cores costs time.
+_FEWEST_SCORES = 2**15
+
 
 def _explicit_attention(
     query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None
@@ -23,6 +28,20 @@ def _explicit_attention(
     if allowed is not None:
         scores = scores + torch.where(allowed, 0.0, -torch.inf).to(scores.dtype)
     return scores.float().softmax(dim=-1).to(value.dtype) @ value
+
+
+def _fused_attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
+    """Attention by the library's kernel; on CPUs, if it is large, the heads on several cores."""
+    heads, scores = query.shape[1], query.shape[-2] * key.shape[-2]
+    pieces = min(cores(), heads)
+    if query.device.type != "cpu" or pieces < 2 or scores < _FEWEST_SCORES:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+
+    def attend(part: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        return F.scaled_dot_product_attention(*part, attn_mask=allowed)
+
+    parts = (whole.tensor_split(pieces, dim=1) for whole in (query, key, value))
+    return torch.cat(in_pieces(attend, list(zip(*parts, strict=True))), dim=1)
 
 
 class Attention(nn.Module):
@@ -77,7 +96,7 @@ class Attention(nn.Module):
         if query.device.type == "cpu" and torch.is_grad_enabled():
             y = _explicit_attention(query, key, value, allowed)
         else:
-            y = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+            y = _fused_attention(query, key, value, allowed)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
 

@@ -72,9 +72,11 @@ def _unreached(
         own = winners == channel
         if owner < 1 or not own.any():
             continue
-        count, regions = cv2.connectedComponents(own.astype(np.uint8), connectivity=8)
+        count, regions = cv2.connectedComponents(own.view(np.uint8), connectivity=8)
         ys, xs = cells[instances == owner].T
-        reached = np.setdiff1d(regions[ys, xs], [0])
-        if len(reached) and len(reached) < count - 1:
-            dropped |= own & ~np.isin(regions, reached)
+        reached = np.zeros(count, bool)
+        reached[regions[ys, xs]] = True
+        reached[0] = False
+        if reached.any() and not reached[1:].all():
+            dropped |= own & ~reached[regions]
     return dropped

@@ -17,6 +17,7 @@ from ..cancelling import give_way
 from .adaptive import adaptive_logits, fuse_spans, group_spans
 from .config import ModelConfig
 from .layers import Decoder, Encoder, MaskEmbedding
+from .parallel import cores, even_slices, in_pieces
 from .pointwise import PointwiseDecoder
 from .position import sine_code_2d
 from .precision import fast_dtype, in_float32
@@ -41,6 +42,8 @@ _FEWEST_PIXELS = 4096
 #: Beyond this many channels those of an instance are fused before maps are enlarged, not after:
 #: labels differ only where an outline passes from one click's channel to another's.
 _MOST_CHANNELS = 128
+#: Logits of an attention mask from which on the queries are split over the cores.
+_FEWEST_LOGITS = 2**17
 
 
 def _tokens(x: Tensor) -> Tensor:
@@ -207,11 +210,17 @@ class InteractiveTransformer(nn.Module):
         """(B, Q, tokens) bool, True = may attend: where the query's own resized logit is >= 0."""
         with torch.no_grad():
             normed, embedding = self.mask_embedding(x.detach())
-            allowed = (
-                self._level_logits(normed, embedding, queries, prepared, level).flatten(2) >= 0
-            )
-            # A query that may look nowhere looks everywhere.
-            return allowed | ~allowed.any(dim=-1, keepdim=True)
+
+            def allow(part: slice) -> Tensor:
+                logits = self._level_logits(normed, embedding, queries, prepared, level, part)
+                allowed = logits.flatten(2) >= 0
+                # A query that may look nowhere looks everywhere.
+                return allowed | ~allowed.any(dim=-1, keepdim=True)
+
+            count, tokens = x.shape[1], prepared.level_mask_features[level].shape[-1]
+            if x.device.type != "cpu" or count * tokens < _FEWEST_LOGITS:
+                return allow(slice(None))
+            return torch.cat(in_pieces(allow, even_slices(count, cores())), dim=1)
 
     def _level_logits(
         self,
@@ -220,12 +229,13 @@ class InteractiveTransformer(nn.Module):
         queries: QueryBatch,
         prepared: PreparedFeatures,
         level: int,
+        part: slice = slice(None),
     ) -> Tensor:
-        """(B, Q, h, w) logits of the mask head at the size of an attention level."""
+        """(B, Q, h, w) logits of (part of) the queries at the size of an attention level."""
         size = prepared.features.multi_scale[level].shape[-2:]
-        logits = (embedding @ prepared.level_mask_features[level]).unflatten(-1, size)
+        logits = (embedding[:, part] @ prepared.level_mask_features[level]).unflatten(-1, size)
         if self.relative is not None:
-            logits = logits + self._relative_logits(normed, queries, prepared, size)
+            logits = logits + self._relative_logits(normed, queries, prepared, size, part)
         return logits
 
     def _relative_logits(
@@ -234,11 +244,12 @@ class InteractiveTransformer(nn.Module):
         queries: QueryBatch,
         prepared: PreparedFeatures,
         size: tuple[int, int] | torch.Size,
+        part: slice = slice(None),
     ) -> Tensor:
         assert self.relative is not None
-        clicks = queries.clicks
-        term = self.relative(normed[:, :clicks], queries.yx, prepared.padded_size, tuple(size))
-        return F.pad(term, (0, 0, 0, 0, 0, normed.shape[1] - clicks))
+        content = normed[:, : queries.clicks][:, part]
+        term = self.relative(content, queries.yx[:, part], prepared.padded_size, tuple(size))
+        return F.pad(term, (0, 0, 0, 0, 0, normed[:, part].shape[1] - content.shape[1]))
 
     def _full_logits(
         self,

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..cancelling import give_way
 from .attention import Attention, FeedForwardLayer
+from .parallel import cores, even_slices, in_pieces
 from .position import sine_codes_of_axes
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["PointwiseDecoder"]
 
 #: Pixels that go through all layers together: their activations fit into a core's cache.
-CHUNK = 2048
+CHUNK = 1024
 #: Up to this many queries it is cheaper to fold the pixels' projections into the queries.
 _FOLDED_QUERIES = 40
 
@@ -73,10 +73,12 @@ class PointwiseDecoder:
 
     def __call__(self, index: Tensor) -> Tensor:
         """Return the (n, d) float32 outputs of the n pixels at row-major positions `index`."""
-        return torch.cat([self._chunk(part) for part in index.split(CHUNK)])
+        at_a_time = cores()
+        rounds = -(-len(index) // (CHUNK * at_a_time))
+        parts = [index[part] for part in even_slices(len(index), rounds * at_a_time)]
+        return torch.cat(in_pieces(self._chunk, parts))
 
     def _chunk(self, index: Tensor) -> Tensor:
-        give_way()
         width = self._size[1]
         y = self._tokens[index].float()
         code = torch.cat([self._row_code[index // width], self._column_code[index % width]], dim=1)

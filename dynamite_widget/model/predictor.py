@@ -23,6 +23,7 @@ from .clicks import check_clicks, click_tensors
 from .components import keep_clicked_regions
 from .config import ModelConfig
 from .graphs import CudaRecorder, GraphedClicks, can_record
+from .parallel import one_core
 from .precision import fast_dtype
 from .render import LogitsRenderer, MaskLogits
 from .resize import network_size_for, padded_size, preprocess
@@ -304,7 +305,7 @@ class Predictor:
                 on_preview(self._segmentation(masks, embedding, ids, tensors))
 
             options["on_preview"] = pass_on
-        with torch.inference_mode(), self._precision():
+        with torch.inference_mode(), self._precision(), one_core():
             if self._graphs is not None and not options:
                 decoded = self._graphs.decode(embedding.prepared, tensors)
             else:

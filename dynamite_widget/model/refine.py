@@ -68,18 +68,20 @@ class RelativeTerm(nn.Module):
         rows, columns = pixel_axes(padded_size, size, yx)
         dy = (rows - yx[..., :1]) / _OFFSET_UNIT
         dx = (columns - yx[..., 1:]) / _OFFSET_UNIT
-        weight = self.weights(content)[..., None, None]
-        total: Tensor | float = 0.0
+        weight = self.weights(content)
+        # All but the distance are sums of products of a function of the row and one of the column:
+        # one small matrix product per click.
+        down, across = [], []
         for i, sigma in enumerate(_RELATIVE_SIGMAS):
-            # A Gaussian of the distance is separable: two small exponentials, one outer product.
             precision = 0.5 * (_OFFSET_UNIT / sigma) ** 2
-            column = torch.exp(-precision * dy**2)[..., :, None] * weight[..., i, :, :]
-            total = total + column * torch.exp(-precision * dx**2)[..., None, :]
+            down.append(torch.exp(-precision * dy**2) * weight[..., i : i + 1])
+            across.append(torch.exp(-precision * dx**2))
         n = len(_RELATIVE_SIGMAS)
-        distance = torch.sqrt(dy[..., :, None] ** 2 + dx[..., None, :] ** 2 + 1e-6)
-        total = total + weight[..., n, :, :] * distance
-        total = total + weight[..., n + 1, :, :] * dy[..., :, None]
-        return total + weight[..., n + 2, :, :] * dx[..., None, :]
+        down += [dy * weight[..., n + 1 : n + 2], weight[..., n + 2 :].expand_as(dy)]
+        across += [torch.ones_like(dx), dx]
+        distance = torch.sqrt((dy**2 + 1e-6)[..., :, None] + (dx**2)[..., None, :])
+        separable = torch.stack(down, dim=-1) @ torch.stack(across, dim=-2)
+        return torch.addcmul(separable, distance, weight[..., n : n + 1, None])
 
 
 Convolve = Callable[[nn.Conv2d, Tensor], Tensor]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .parallel import in_pieces
 from .precision import fast_dtype
 from .ranking import two_best
 from .refine import GUIDE_SIGMAS, LOGIT_LIMIT, LOGIT_UNIT, RefineHead, pixel_axes
@@ -55,10 +56,8 @@ def refine_near(
     leader = torch.maximum(best, fused[-1])
     closeness = -_squared_distances(fused, yx, channels, padded_size)
     closest, next_closest, closest_channel = two_best(closeness)
-    for k in range(len(fused) - 1):
-        window = _window(fused[k] > leader - _HOPELESS)
-        if window is None:
-            continue
+
+    def change_of(k: int, window: tuple[slice, slice]) -> Tensor:
         logits, others = fused[k][window], closeness[k][window]
         rival = torch.where(winner[window] == k, second[window], best[window])
         foreign = torch.where(closest_channel[window] == k, next_closest[window], closest[window])
@@ -72,7 +71,15 @@ def refine_near(
             context[:, :, window[0], window[1]],
             convolve,
         )
-        refined[k][window] += change[0]
+        return change[0]
+
+    windows = [(k, _window(fused[k] > leader - _HOPELESS)) for k in range(len(fused) - 1)]
+    found = [(k, window) for k, window in windows if window is not None]
+    found.sort(key=lambda item: -_area(item[1]))
+    for (k, window), change in zip(
+        found, in_pieces(lambda item: change_of(*item), found), strict=True
+    ):
+        refined[k][window] += change
     return refined
 
 
@@ -105,6 +112,11 @@ def _squared_distances(
         own = channels == channel
         nearest[channel] = (down[own][:, :, None] + across[own][:, None, :]).amin(dim=0)
     return nearest
+
+
+def _area(window: tuple[slice, slice]) -> int:
+    rows, columns = window
+    return (rows.stop - rows.start) * (columns.stop - columns.start)
 
 
 def _window(pixels: Tensor) -> tuple[slice, slice] | None:

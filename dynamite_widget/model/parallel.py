@@ -1,0 +1,158 @@
+"""Independent pieces of one computation on several cores, each piece on one of them.
+
+PyTorch splits single operations over the cores and waits for all cores at the end of each. With
+small operations the waiting costs more than the splitting brings, and much more while another
+process wants a core, too: thousands of times per click everybody waits for the core that lags
+behind. Here the cores meet once, when all pieces are done, and a core that lags takes fewer pieces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+from ..cancelling import give_way
+
+__all__ = ["cores", "even_slices", "in_pieces", "one_core"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_here = threading.local()
+
+
+def cores() -> int:
+    """Return how many pieces can run at a time: PyTorch's number of threads, 1 within a piece."""
+    stated: int | None = getattr(_here, "cores", None)
+    return torch.get_num_threads() if stated is None else stated
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Keep the operations of this thread on one core and leave the others to `in_pieces`."""
+    before = getattr(_here, "cores", None)
+    if before is not None:
+        yield
+        return
+    _here.cores = torch.get_num_threads()
+    try:
+        with _openmp().limit(limits=1):  # that of this thread only
+            yield
+    finally:
+        _here.cores = None
+
+
+def even_slices(length: int, count: int) -> list[slice]:
+    """Cut a range into at most `count` slices of about the same length, none of them empty."""
+    count = max(1, min(length, count))
+    ends = [length * i // count for i in range(count + 1)]
+    return [slice(*ends) for ends in itertools.pairwise(ends)]
+
+
+def in_pieces(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Apply a function to each item, on several cores if there are any.
+
+    Parameters
+    ----------
+    function : callable
+        Runs with the gradient mode and the autocast of the caller. What it raises is raised here,
+        when the pieces begun have ended.
+    items : sequence
+        Best with what takes longest first.
+
+    Returns
+    -------
+    list
+        In the order of the items.
+    """
+    results: list[Any] = [None] * len(items)
+    todo = deque(enumerate(items))
+
+    def work(caller: bool) -> None:
+        while True:
+            if caller:
+                give_way()  # what comes in between may use all cores
+            try:
+                place, item = todo.popleft()
+            except IndexError:
+                return
+            with _alone():
+                results[place] = function(item)
+
+    helpers = min(cores(), len(items)) - 1
+    if helpers < 1:
+        work(True)
+        return results
+    modes = _Modes()
+
+    def help_out() -> None:
+        with modes.applied():
+            work(False)
+
+    with one_core():
+        pool = _pool(cores() - 1)
+        futures = [pool.submit(help_out) for _ in range(helpers)]
+        try:
+            work(True)
+        except BaseException:
+            todo.clear()
+            raise
+        finally:
+            begun = [future for future in futures if not future.cancel()]
+            wait(begun)
+    for future in begun:
+        future.result()
+    return results
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let pieces of a piece run one after the other."""
+    before = getattr(_here, "cores", None)
+    _here.cores = 1
+    try:
+        yield
+    finally:
+        _here.cores = before
+
+
+class _Modes:
+    """What PyTorch keeps per thread and operations depend on."""
+
+    def __init__(self) -> None:
+        self._inference = torch.is_inference_mode_enabled()
+        self._gradients = torch.is_grad_enabled()
+        self._autocast = torch.is_autocast_enabled("cpu")
+        self._dtype = torch.get_autocast_dtype("cpu")
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        with (
+            torch.inference_mode(self._inference),
+            torch.set_grad_enabled(self._gradients),
+            torch.autocast("cpu", dtype=self._dtype, enabled=self._autocast),
+        ):
+            yield
+
+
+@cache
+def _openmp() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="openmp")
+
+
+@cache
+def _pool(size: int) -> ThreadPoolExecutor:
+    def begin() -> None:
+        torch.get_num_threads()  # sets the number of this thread, once; what follows stays
+        _here.openmp = _openmp().limit(limits=1)
+
+    return ThreadPoolExecutor(size, "dynamite-widget-piece", begin)
