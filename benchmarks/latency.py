@@ -2,8 +2,10 @@
 
 All contenders have the same weights and take turns within one run; medians are compared. A click
 starts from cached image features and ends at a full-size label map. `exact` is `Predictor` with
-``exact=True``. Without a checkpoint the weights of the published presets follow a formula, which
-changes no shape; their masks are noise, the worst case for evaluating only where labels change.
+``exact=True``; on CUDA devices it works in float32, from an embedding of its own, and labels are
+compared with its. ``--graphs`` adds `Predictor` with ``graphs=True``. Without a checkpoint the
+weights of the published presets follow a formula, which changes no shape; their masks are noise,
+the worst case for evaluating only where labels change.
 ``--cpu-time`` counts processor seconds instead of wall time, for machines that do other work, too.
 
 Usage: ``python benchmarks/latency.py --preset swin-tiny --long-side 1024 --clicks 1,5,20,100,200``
@@ -12,13 +14,14 @@ Usage: ``python benchmarks/latency.py --preset swin-tiny --long-side 1024 --clic
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +156,17 @@ def timed(call: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     return (clock() - start) * 1e3, result
 
 
+@contextlib.contextmanager
+def true_float32() -> Iterator[None]:
+    """Convolutions on CUDA devices round float32 to TF32 otherwise."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def measure_embed(
     predictor: Predictor, picture: NDArray[np.uint8], repeats: int
 ) -> tuple[ImageEmbedding, dict[str, float]]:
@@ -187,17 +201,24 @@ def measure(
     count: int,
     repeats: int,
     exact_embedding: ImageEmbedding | None = None,
+    graphed: Predictor | None = None,
 ) -> dict[str, Any]:
-    """Predict in turns from one embedding of `count` clicks."""
+    """Predict `count` clicks in turns, from one embedding (on CUDA the exact from its own)."""
     height, width = embedding.height, embedding.width
     clicks = make_clicks(count, height, width)
-    exact_predictor = Predictor(predictor.model, half=predictor._half, exact=True)
+    exact_predictor = Predictor(predictor.model, half=False, exact=True)
+    on_cuda = predictor.device.type == "cuda"
+    of_exact = exact_embedding if on_cuda and exact_embedding is not None else embedding
 
     def ours() -> NDArray[np.int32]:
         return predictor.predict(embedding, clicks).label_map
 
     def exact() -> NDArray[np.int32]:
-        return exact_predictor.predict(embedding, clicks).label_map
+        return exact_predictor.predict(of_exact, clicks).label_map
+
+    def by_graph() -> NDArray[np.int32]:
+        assert graphed is not None
+        return graphed.predict(embedding, clicks).label_map
 
     @torch.inference_mode()
     def theirs() -> NDArray[np.int32]:
@@ -214,6 +235,8 @@ def measure(
     contenders: dict[str, Callable[[], NDArray[np.int32]]] = {"ours": ours, "exact": exact}
     if predictor.config.name in PUBLISHED:
         contenders["straightforward"] = theirs
+    if graphed is not None:
+        contenders["graphs"] = by_graph
     result: dict[str, Any] = {}
     labels: dict[str, NDArray[np.int32]] = {}
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -226,8 +249,11 @@ def measure(
             times[name].append(timed(call, predictor.device)[0])
     for name, values in times.items():
         result[f"{name}_ms"] = round(statistics.median(values), 2)
-    reference = labels.get("straightforward", labels["exact"])
+    # In half precision the straightforward order rounds as much as ours.
+    reference = labels["exact"] if on_cuda else labels.get("straightforward", labels["exact"])
     result["agreement"] = float((labels["ours"] == reference).mean())
+    if graphed is not None:
+        result["graphs_agreement"] = float((labels["graphs"] == reference).mean())
     if exact_embedding is not None:
         whole = exact_predictor.predict(exact_embedding, clicks).label_map
         result["agreement_with_exact_embedding"] = float((labels["ours"] == whole).mean())
@@ -265,6 +291,9 @@ def main() -> int:
         action=argparse.BooleanOptionalAction,
         help="embed in half precision (bfloat16 on CPUs); by default where it is fast",
     )
+    parser.add_argument(
+        "--graphs", action="store_true", help="measure graphs=True, too; on CUDA devices"
+    )
     parser.add_argument("--cpu-time", action="store_true", help="processor seconds of all threads")
     parser.add_argument("--json", action="store_true", help="print one last line of JSON")
     arguments = parser.parse_args()
@@ -275,14 +304,21 @@ def main() -> int:
     counts = [int(part) for part in arguments.clicks.split(",")]
     model, origin = make_model(arguments.preset, arguments.checkpoint, arguments.device)
     predictor = Predictor(model, half=arguments.half)
+    on_cuda = predictor.device.type == "cuda"
+    if arguments.graphs and not on_cuda:
+        parser.error(f"--graphs is for CUDA devices; the network is on {predictor.device}")
+    graphed = Predictor(model, half=arguments.half, graphs=True) if arguments.graphs else None
+    if graphed is not None and graphed._graphs is None:
+        parser.error(f"{arguments.preset} has a refinement head, for which there are no graphs")
     if arguments.drawn or not arguments.picture.is_file():
         picture = make_picture(arguments.long_side)
     else:
         picture = read_picture(arguments.picture, arguments.long_side)
     embedding, embed_ms = measure_embed(predictor, picture, arguments.embed_repeats)
     exact_embedding = None
-    if arguments.exact_embedding:
-        exact_embedding = Predictor(model, half=False, exact=True).embed(picture)
+    if arguments.exact_embedding or on_cuda:
+        with true_float32():
+            exact_embedding = Predictor(model, half=False, exact=True).embed(picture)
     mib = 2**20
     print(
         f"{arguments.preset} ({origin}) on {predictor.device}, torch {torch.__version__}, "
@@ -298,7 +334,7 @@ def main() -> int:
     print("clicks   ours ms  exact ms   straightforward ms   ratio   peak MiB   same labels   lost")
     rows = []
     for count in counts:
-        result = measure(predictor, embedding, count, arguments.repeats, exact_embedding)
+        result = measure(predictor, embedding, count, arguments.repeats, exact_embedding, graphed)
         slow = result.get("straightforward_ms", float("nan"))
         print(
             f"{count:6d}{result['ours_ms']:10.1f}{result['exact_ms']:10.1f}{slow:21.1f}"
@@ -306,6 +342,13 @@ def main() -> int:
             f"{result['agreement']:14.3%}{result['lost_objects']:7d}",
             flush=True,
         )
+        if graphed is not None:
+            print(
+                f"       by graphs {result['graphs_ms']:.1f} ms, "
+                f"{result['graphs_bytes'] / mib:.0f} MiB, "
+                f"{result['graphs_agreement']:.3%} same labels",
+                flush=True,
+            )
         rows.append(
             {
                 "preset": arguments.preset,
@@ -320,6 +363,9 @@ def main() -> int:
             embed["ratio"] = round(embed_ms["straightforward"] / embed_ms["embed"], 3)
         embed["bytes"] = embedding.nbytes
         print(json.dumps({"rows": rows, "embed": embed, "cpu_time": arguments.cpu_time}))
+    if graphed is not None and graphed._graphs is not None and graphed._graphs.failed:
+        print("graphs were given up, so these are times without them", file=sys.stderr)
+        return 1
     return 0
 
 

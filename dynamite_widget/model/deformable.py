@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .transfers import upload
+
 __all__ = ["deformable_attention", "deformable_attention_at"]
 
 # Queries; so few that PyTorch does not share single steps among threads, which would cost more than
@@ -66,7 +68,8 @@ def deformable_attention_at(
     offsets : Tensor of shape (B, Q, heads, levels, points, 2), float
         In cells of each level.
     """
-    sizes = offsets.new_tensor([(width, height) for height, width in shapes])
+    sizes = torch.tensor([(width, height) for height, width in shapes], dtype=offsets.dtype)
+    sizes = upload(sizes, offsets.device)
     if not _by_rows(value, offsets, weights):
         locations = reference[:, None, None, None] + offsets / sizes[:, None]
         return _sample_maps(value, shapes, locations, weights)

@@ -6,9 +6,8 @@ picture alone, `decode` what a click changes. Nothing here knows about backbones
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +15,12 @@ from torch.nn import functional as F
 
 from ..cancelling import give_way
 from .adaptive import adaptive_logits, fuse_spans, group_spans
-from .attention import CrossAttentionLayer, FeedForwardLayer, SelfAttentionLayer
 from .config import ModelConfig
+from .layers import Decoder, Encoder, MaskEmbedding
 from .parallel import cores, even_slices, in_pieces
 from .pointwise import PointwiseDecoder
 from .position import sine_code_2d
-from .precision import fast_dtype
+from .precision import fast_dtype, in_float32
 from .queries import ClickQueries, QueryBatch
 from .refine import RefineHead, RelativeTerm
 from .refine_near import refine_near
@@ -31,8 +30,11 @@ from .structures import (
     ImageFeatures,
     Prediction,
     PreparedFeatures,
+    StagedClicks,
     fuse,
 )
+
+__all__ = ["Decoder", "InteractiveTransformer"]
 
 _LEVELS = 3
 #: Maps with fewer pixels are evaluated completely.
@@ -47,50 +49,6 @@ _FEWEST_LOGITS = 2**17
 def _tokens(x: Tensor) -> Tensor:
     """(B, d, h, w) → (B, h * w, d), row-major."""
     return x.flatten(2).transpose(1, 2)
-
-
-class MaskEmbedding(nn.Module):
-    """Three linear layers with ReLU between them: content of a query → its mask embedding."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, Q, d) → (B, Q, d)."""
-        for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
-        return self.layers[-1](x)
-
-
-class Encoder(nn.Module):
-    """Masked cross-attention to one pyramid level, self-attention, FFN; levels in turn."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        d, heads, n = config.hidden_dim, config.heads, config.encoder_layers
-        self.cross_attention_layers = nn.ModuleList(CrossAttentionLayer(d, heads) for _ in range(n))
-        self.self_attention_layers = nn.ModuleList(SelfAttentionLayer(d, heads) for _ in range(n))
-        self.ffn_layers = nn.ModuleList(FeedForwardLayer(d, config.encoder_ffn) for _ in range(n))
-
-    def cross(self, i: int) -> CrossAttentionLayer:
-        """Cross-attention of layer `i`."""
-        return cast(CrossAttentionLayer, self.cross_attention_layers[i])
-
-
-class Decoder(nn.Module):
-    """Pixel tokens cross-attend to the click descriptors; pointwise in the pixels."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        d, heads, n = config.hidden_dim, config.heads, config.decoder_layers
-        self.cross_attention_layers = nn.ModuleList(CrossAttentionLayer(d, heads) for _ in range(n))
-        self.ffn_layers = nn.ModuleList(FeedForwardLayer(d, config.decoder_ffn) for _ in range(n))
-
-    def layers(self) -> Iterator[tuple[CrossAttentionLayer, FeedForwardLayer]]:
-        """Cross-attention and FFN of each layer."""
-        for cross, ffn in zip(self.cross_attention_layers, self.ffn_layers, strict=True):
-            yield cast(CrossAttentionLayer, cross), cast(FeedForwardLayer, ffn)
 
 
 class InteractiveTransformer(nn.Module):
@@ -179,12 +137,26 @@ class InteractiveTransformer(nn.Module):
         called before the last encoder layer and the decoder run, with the last masks of the encoder
         that training supervises (B, Q, Hp / 8, Wp / 8).
         """
-        queries = self.queries(prepared.features, clicks)
-        owner, hidden = queries.owner, None
-        if self.config.mask_padding_queries:
-            if bool((owner < 0).any()):
-                hidden = (owner >= 0).to(queries.content.device)[:, None, None, :]
-        else:
+        staged = self.queries.stage(clicks).to(prepared.features.mask_features.device)
+        return self.decode_staged(prepared, staged, all_predictions, exact, on_preview)
+
+    def decode_staged(
+        self,
+        prepared: PreparedFeatures,
+        staged: StagedClicks,
+        all_predictions: bool = False,
+        exact: bool = True,
+        on_preview: Callable[[Prediction], object] | None = None,
+    ) -> Decoded:
+        """Do as `decode` with clicks that are on the device already.
+
+        On accelerators, without a refinement head, it waits for nothing there and depends on the
+        clicks through ``staged.rows`` alone (and on whether their padding is hidden).
+        """
+        queries = self.queries.build(prepared.features, staged)
+        owner, hidden = queries.owner, queries.visible
+        if hidden is None:
+            # In the paper's batches padding takes part as background.
             owner = owner.clamp(min=0)
 
         x, predictions = queries.content, []
@@ -199,7 +171,7 @@ class InteractiveTransformer(nn.Module):
                 on_preview(Prediction(finest, owner))
             x = self._encoder_layer(i, x, queries, prepared, level, hidden)
 
-        if self._goes_by_pixels(prepared, all_predictions):
+        if hidden is None and self._goes_by_pixels(prepared, all_predictions):
             return Decoded(self._pixelwise(x, queries, prepared, owner, exact))
         final = Prediction(self._decoded_logits(x, queries, prepared, hidden, exact), owner)
         if self.refine is None:
@@ -218,7 +190,9 @@ class InteractiveTransformer(nn.Module):
         hidden: Tensor | None,
     ) -> Tensor:
         give_way()
-        allowed = self._attention_mask(x, queries, prepared, level)
+        with in_float32(x.device):
+            precise = x if x.device.type == "cpu" else x.to(self.layer_norm.weight.dtype)
+            allowed = self._attention_mask(precise, queries, prepared, level)
         cross = self.encoder.cross(i)
         query = cross.multihead_attn.project_query(x + queries.position)
         x = cross(x, query, prepared.keys[i], prepared.values[i], allowed[:, None])

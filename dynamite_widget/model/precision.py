@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["autocast_dtype", "fast_dtype", "has_native_bfloat16", "linear"]
+__all__ = ["autocast_dtype", "fast_dtype", "has_native_bfloat16", "in_float32", "linear"]
 
 
 @cache
@@ -34,6 +35,13 @@ def autocast_dtype(device_type: str) -> torch.dtype | None:
     if not torch.is_autocast_enabled(device_type):
         return None
     return torch.get_autocast_dtype(device_type)
+
+
+def in_float32(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Switch autocast off on accelerators, for what must not be rounded; no effect on CPUs."""
+    if device.type == "cpu":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def linear(layer: nn.Linear, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -22,11 +22,13 @@ from ..segmentation import Segmentation
 from .clicks import check_clicks, click_tensors
 from .components import keep_clicked_regions
 from .config import ModelConfig
+from .graphs import CudaRecorder, GraphedClicks, can_record
 from .parallel import one_core
 from .precision import fast_dtype
 from .render import LogitsRenderer, MaskLogits
 from .resize import network_size_for, padded_size, preprocess
 from .structures import ClickTensors, ImageFeatures, Prediction, PreparedFeatures, fuse
+from .transfers import upload
 
 _THUMBNAIL_LONG_SIDE = 384
 
@@ -80,8 +82,8 @@ class Predictor:
     ----------
     model : DynaMITe
         From `load_model`. Its device and parameter type are used as they are; on CUDA devices with
-        float32 weights, matrix products run in half precision (except in the pixel decoder, which
-        always computes in float32).
+        float32 weights, matrix products run in half precision (except in the pixel decoder and
+        where attention masks are made, which always compute in float32).
     half : bool or None
         Half precision of embeddings (and, on CUDA, of clicks). None: where the weights are float32
         and the device is fast at it, CUDA or a CPU with instructions for bfloat16; there the large
@@ -93,6 +95,18 @@ class Predictor:
         the published networks' decoder runs where a label may change; elsewhere its logits are
         interpolated. Labels then differ in a few of 10,000 pixels (benchmarks/README.md).
         Evaluation is exact.
+    graphs : bool
+        On CUDA devices, decode clicks by recorded CUDA graphs (`graphs.py`): one order to the
+        device per click. Each size of the network image and of the (padded) number of clicks takes
+        a moment the first time. Opt-in, as it has been tested with recorded operations on a CPU
+        only; a graph that does not repeat the ordinary result is given up, with a warning in the
+        log. Without effect on networks with a refinement head (``lite``) and on calls with
+        `on_preview`.
+
+    Raises
+    ------
+    ValueError
+        If half precision or graphs are asked for on a device that they are not for.
 
     Examples
     --------
@@ -100,7 +114,9 @@ class Predictor:
     >>> predictor.predict(embedding, [Click(120, 80, instance=1)]).label_map  # doctest: +SKIP
     """
 
-    def __init__(self, model: Any, half: bool | None = None, exact: bool = False) -> None:
+    def __init__(
+        self, model: Any, half: bool | None = None, exact: bool = False, graphs: bool = False
+    ) -> None:
         self.model = model.eval() if model.training else model
         parameter = next(iter(model.parameters()), torch.zeros(0))
         self._device, self._dtype = parameter.device, parameter.dtype
@@ -112,6 +128,12 @@ class Predictor:
         self._half = on_cuda and (self._dtype == torch.float32 if half is None else half)
         self._may_lower = half is not False and self._device.type == "cpu"
         self.exact = exact
+        self._graphs: GraphedClicks | None = None
+        if graphs:
+            if not on_cuda:
+                raise ValueError(f"graphs are for CUDA devices; the model is on {self._device}")
+            if can_record(self.config):
+                self._graphs = GraphedClicks(self.model, CudaRecorder(self._device))
 
     def __repr__(self) -> str:
         return f"Predictor({self.config.name}, device={self._device}, dtype={self._dtype})"
@@ -211,7 +233,7 @@ class Predictor:
         inputs = [preprocess(picture, self.config) for picture in pictures]
         with torch.inference_mode(), self._precision():
             pixels = torch.from_numpy(np.stack([pixels for pixels, _ in inputs]))
-            features = self._encode(pixels.to(self._device, self._dtype))
+            features = self._encode(upload(pixels, self._device).to(self._dtype))
             each = [features] if len(inputs) == 1 else map(features.pick, range(len(inputs)))
             prepared = [self.model.prepare(one) for one in each]
         checkpoint = self.checkpoint_hash
@@ -284,9 +306,12 @@ class Predictor:
 
             options["on_preview"] = pass_on
         with torch.inference_mode(), self._precision(), self._cores():
-            decoded = self.model.decode_clicks(
-                embedding.prepared, [tensors], exact=self.exact, **options
-            )
+            if self._graphs is not None and not options:
+                decoded = self._graphs.decode(embedding.prepared, tensors)
+            else:
+                decoded = self.model.decode_clicks(
+                    embedding.prepared, [tensors], exact=self.exact, **options
+                )
             masks = _mask_logits(decoded.final, embedding.network_size)
             return self._segmentation(masks, embedding, ids, tensors)
 

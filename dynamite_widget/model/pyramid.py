@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import FeedForwardLayer, SelfAttentionLayer
 from .config import ModelConfig
 from .position import sine_code_2d
+from .precision import in_float32
 
 _GROUPS = 8
 
@@ -60,7 +62,16 @@ class PyramidPixelDecoder(nn.Module):
         self.mask_features = nn.Conv2d(d, d, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Return [T32, T16, T8] and the stride-4 mask features, all with d channels."""
+        """Return [T32, T16, T8] and the stride-4 mask features, all with d channels.
+
+        While predicting on an accelerator they are computed in float32, autocast or not.
+        """
+        if maps[0].device.type == "cpu" or torch.is_grad_enabled():
+            return self._decode(maps)
+        with in_float32(maps[0].device):
+            return self._decode([feature_map.float() for feature_map in maps])
+
+    def _decode(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         laterals = [layer(x) for layer, x in zip(self.lateral, maps, strict=True)]
         top = self._attend(laterals[3])
         out = [top]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .config import ModelConfig
 from .position import sine_code_1d
-from .structures import ClickTensors, ImageFeatures
+from .structures import ClickTensors, ImageFeatures, StagedClicks
 
 _SINE_PARTS = {"spatio_temporal": 3, "spatial": 2, "temporal": 1}
 
@@ -30,13 +30,16 @@ class QueryBatch:
     yx : Tensor
         (B, N, 2) row and column of the N padded clicks in network-image pixels.
     owner : Tensor
-        (B, Q) int64 on the CPU: instance id, 0 = background, -1 = batch padding.
+        (B, Q) int64 on the CPU: instance id, 0 = background, -1 = padding.
+    visible : Tensor or None
+        (B, 1, 1, Q) bool, False for padding that nothing may attend to; None: all are visible.
     """
 
     content: Tensor
     position: Tensor
     yx: Tensor
     owner: Tensor
+    visible: Tensor | None
 
     @property
     def clicks(self) -> int:
@@ -61,8 +64,8 @@ def sample_descriptors(multi_scale: Sequence[Tensor], yx: Tensor, size: tuple[in
     Tensor
         (B, N, d). A click is a point: bilinear, zero outside, no pooling area.
     """
-    scale = yx.new_tensor([2.0 / size[1], 2.0 / size[0]])
-    grid = (yx.flip(-1) * scale - 1.0)[:, None]
+    y, x = yx.unbind(-1)
+    grid = torch.stack([x * (2.0 / size[1]) - 1.0, y * (2.0 / size[0]) - 1.0], dim=-1)[:, None]
     sampled = [
         F.grid_sample(level, grid.to(level.dtype), align_corners=False)[:, :, 0]
         for level in multi_scale
@@ -106,39 +109,69 @@ class ClickQueries(nn.Module):
         clicks : sequence of ClickTensors
             One per picture, any order; every picture needs at least one click.
         """
-        device = features.mask_features.device
+        return self.build(features, self.stage(clicks).to(features.mask_features.device))
+
+    @property
+    def static_rows(self) -> int:
+        """Number of background rows after the clicks."""
+        return self.config.static_queries or 1
+
+    def stage(self, clicks: Sequence[ClickTensors], rows: int | None = None) -> StagedClicks:
+        """Put the clicks of each picture in order, on the CPU.
+
+        Parameters
+        ----------
+        clicks : sequence of ClickTensors
+            On the CPU, one per picture, any order.
+        rows : int, optional
+            Pad to this number of clicks, and hide the padding. By default to the longest picture.
+        """
         ordered = [c.ordered() for c in clicks]
-        longest = max(len(c.t) for c in ordered)
+        longest = max(len(c.t) for c in ordered) if rows is None else rows
         batch = len(ordered)
-        yx = torch.zeros(batch, longest, 2)
-        t_hat = torch.zeros(batch, longest)
+        table = torch.zeros(batch, longest, 5)
         owner = torch.full((batch, longest), -1, dtype=torch.int64)
         for i, c in enumerate(ordered):
             n = len(c.t)
-            yx[i, :n] = c.yx
-            t_hat[i, :n] = c.t.float() / max(int(c.t.max()) if n else 0, self.config.time_scale)
+            table[i, :n, :2] = c.yx
+            table[i, :n, 2] = c.t.float() / max(int(c.t.max()) if n else 0, self.config.time_scale)
             owner[i, :n] = c.instance
-        padded = (owner < 0).to(device)[..., None]
-        yx_device = yx.to(device)
+        if self.config.identity_codes:
+            table[..., 3] = self._identities(owner)
+        real = owner >= 0
+        table[..., 4] = real
+        hides = self.config.mask_padding_queries and not bool(real.all())
+        owner = F.pad(owner, (0, self.static_rows), value=0)
+        return StagedClicks(table, owner, hides or rows is not None)
 
-        content = sample_descriptors(features.multi_scale, yx_device, features.padded_size)
+    def build(self, features: ImageFeatures, staged: StagedClicks) -> QueryBatch:
+        """Make queries of clicks that are on the device; waits for nothing there."""
+        rows = staged.rows
+        batch, longest = rows.shape[:2]
+        yx, real = rows[..., :2], rows[..., 4:] != 0
+        padded = ~real
+
+        content = sample_descriptors(features.multi_scale, yx, features.padded_size)
         content = torch.where(padded, self.bg_query.to(content.dtype), content)
-        code = self._click_code(yx_device, t_hat.to(device), padded, features)
+        code = self._click_code(yx, rows[..., 2], padded, features)
         position = (self.query_embed + code).expand(batch, longest, -1)
 
         # Static rows carry their own position code, without the common vector.
-        rows: Tensor = self.bg_query[None]
-        rows_position: Tensor = self.query_embed[None]
+        static: Tensor = self.bg_query[None]
+        static_position: Tensor = self.query_embed[None]
         if self.config.static_queries:
-            rows, rows_position = self.static_bg_query, self.static_bg_pe
-        content = torch.cat([content, rows.to(content.dtype).expand(batch, -1, -1)], dim=1)
-        position = torch.cat([position, rows_position.expand(batch, -1, -1)], dim=1)
+            static, static_position = self.static_bg_query, self.static_bg_pe
+        content = torch.cat([content, static.to(content.dtype).expand(batch, -1, -1)], dim=1)
+        position = torch.cat([position, static_position.expand(batch, -1, -1)], dim=1)
         content = self.queries_nonlinear_projection(content)
-        owner = F.pad(owner, (0, len(rows)), value=0)
         if self.config.identity_codes:
-            identity = self.identity_embed(self._identities(owner).to(device))
+            codes = F.pad(rows[..., 3].long(), (0, self.static_rows))
+            identity = self.identity_embed(codes)
             content, position = content + identity, position + identity
-        return QueryBatch(content, position, yx_device, owner)
+        visible = None
+        if staged.hides_padding:
+            visible = F.pad(real[..., 0], (0, self.static_rows), value=True)[:, None, None]
+        return QueryBatch(content, position, yx, staged.owner, visible)
 
     def _click_code(
         self, yx: Tensor, t_hat: Tensor, padded: Tensor, features: ImageFeatures
@@ -155,7 +188,7 @@ class ClickQueries(nn.Module):
         }[kind]
         num_feats = d // 2 if len(values) > 1 else d
         sine = torch.cat([sine_code_1d(v, num_feats) for v in values], dim=-1)
-        return self.ca_qpos_sine_proj(torch.where(padded, 0.0, sine))
+        return self.ca_qpos_sine_proj(sine.masked_fill(padded, 0.0))
 
     def _identities(self, owner: Tensor) -> Tensor:
         """Row of the identity table per query: 0 background, else a code of the instance.

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .ranking import two_best
+from .transfers import download, id_dtype, upload
 
 LabelMap = NDArray[np.int32]
 
@@ -102,11 +103,7 @@ class LogitsRenderer:
         """Return the (height, width) int32 label map."""
         if self._logits.device.type == "cpu":
             return self._label_tiles(height, width)
-        labels = np.empty((height, width), np.int32)
-        for rows, best, _second, index in self._bands(height, width):
-            del best
-            labels[rows] = self._groups[index.cpu().numpy()]
-        return labels
+        return self._label_bands(height, width)
 
     def margin(self, height: int, width: int) -> NDArray[np.float32]:
         """Return the (height, width) float32 margin: best minus second best group, >= 0."""
@@ -114,10 +111,7 @@ class LogitsRenderer:
             return np.full((height, width), np.float32(np.finfo(np.float32).max))
         if self._logits.device.type == "cpu":
             return self._margin_tiles(height, width)
-        margin = np.empty((height, width), np.float32)
-        for rows, best, second, _index in self._bands(height, width):
-            margin[rows] = (best - second).cpu().numpy()
-        return margin
+        return self._margin_bands(height, width)
 
     @torch.inference_mode()
     def scores(self) -> Mapping[int, float]:
@@ -149,16 +143,30 @@ class LogitsRenderer:
     # --- everywhere, in row bands ----------------------------------------------------------------
 
     @torch.inference_mode()
+    def _label_bands(self, height: int, width: int) -> LabelMap:
+        # Few bytes travel, all at once: ids in their smallest type.
+        device, groups = self._logits.device, torch.from_numpy(self._groups)
+        ids = upload(groups.to(id_dtype(int(self._groups.max()))), device)
+        labels = torch.empty((height, width), dtype=ids.dtype, device=device)
+        for rows, _best, _second, index in self._bands(height, width):
+            labels[rows] = ids[index.long()]
+        return download(labels).astype(np.int32)
+
+    @torch.inference_mode()
+    def _margin_bands(self, height: int, width: int) -> NDArray[np.float32]:
+        margin = torch.empty((height, width), dtype=torch.float32, device=self._logits.device)
+        for rows, best, second, _index in self._bands(height, width):
+            torch.sub(best, second, out=margin[rows])
+        return download(margin).astype(np.float32)
+
+    @torch.inference_mode()
     def _bands(self, height: int, width: int) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
         """Yield rows, best and second-best group value and the index of the best group."""
         logits = self._logits
         channels, coarse_height, coarse_width = logits.shape
         device = logits.device
-        y_first, y_weight = axis_taps(coarse_height, self._network_size[0], height)
-        columns = [
-            (torch.from_numpy(np.minimum(first, coarse_width - 1)).to(device), weight.to(device))
-            for first, weight in _by_tap(*axis_taps(coarse_width, self._network_size[1], width))
-        ]
+        lines = _taps_on(device, coarse_height, self._network_size[0], height)
+        columns = _taps_on(device, coarse_width, self._network_size[1], width)
         # Per row of pixels: interpolated values twice (sum and summand) and a few results.
         step = max(1, WORKING_SET_BYTES // (4 * width * (2 * channels + 6)))
         for start in range(0, height, step):
@@ -166,9 +174,8 @@ class LogitsRenderer:
             rows = torch.zeros(
                 (channels, part.stop - part.start, coarse_width), device=device, dtype=torch.float32
             )
-            for first, weight in _by_tap(y_first[part], y_weight[part]):
-                index = torch.from_numpy(np.minimum(first, coarse_height - 1)).to(device)
-                rows.addcmul_(logits[:, index], weight.to(device)[:, None])
+            for index, weight in lines:
+                rows.addcmul_(logits[:, index[part]], weight[part, None])
             values = rows.new_zeros((channels, part.stop - part.start, width))
             for index, weight in columns:
                 values.addcmul_(rows[:, :, index], weight)
@@ -317,12 +324,17 @@ def _bilinear(
     return low, np.minimum(low + 1, source - 1), place - low
 
 
-def _by_tap(
-    first: NDArray[np.int64], weights: NDArray[np.float32]
-) -> list[tuple[NDArray[np.int64], Tensor]]:
-    """Split taps: (target,) indices, perhaps beyond the end, and (target,) weights of each."""
+def _taps_on(
+    device: torch.device, coarse: int, network: int, target: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Per tap of an axis the (target,) indices and weights, on a device."""
+    first, weights = axis_taps(coarse, network, target)
     return [
-        (first + tap, torch.from_numpy(np.ascontiguousarray(weights[:, tap])))
+        (
+            # Weights beyond the end are 0.
+            upload(torch.from_numpy(np.minimum(first + tap, coarse - 1)), device),
+            upload(torch.from_numpy(np.ascontiguousarray(weights[:, tap])), device),
+        )
         for tap in range(_TAPS)
     ]
 

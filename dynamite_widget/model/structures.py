@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-def _count_storages(value: Any, held: dict[int, int]) -> None:
-    """Note the storages behind `value` (a tensor, a tuple of tensors, or else) and their bytes."""
-    if isinstance(value, Tensor):
-        storage = value.untyped_storage()
-        held[storage._cdata] = storage.nbytes()
-    elif isinstance(value, tuple):
-        for item in value:
-            _count_storages(item, held)
+from .transfers import upload
 
 
 @dataclass(frozen=True)
@@ -88,30 +81,38 @@ class PreparedFeatures:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors held, those of `features` included."""
-        held: dict[int, int] = {}
-        for holder in (self, self.features):
-            for f in fields(holder):
-                _count_storages(getattr(holder, f.name), held)
-        return sum(held.values())
+        storages = (tensor.untyped_storage() for tensor in self.tensors())
+        return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors held, those of `features` included, always in the same order."""
+        found: list[Tensor] = []
+
+        def note(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        self.map(note)
+        return found
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> PreparedFeatures:
+        """Return a copy with `change` applied to every tensor, those of `features` included."""
+
+        def over(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return change(value)
+            if isinstance(value, (PreparedFeatures, ImageFeatures)):
+                return replace(
+                    value, **{f.name: over(getattr(value, f.name)) for f in fields(value)}
+                )
+            return tuple(over(v) for v in value) if isinstance(value, tuple) else value
+
+        changed: PreparedFeatures = over(self)
+        return changed
 
     def detach(self) -> PreparedFeatures:
         """Return the same tensors cut off from the autograd graph."""
-
-        def cut(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value.detach()
-            return tuple(cut(v) for v in value) if isinstance(value, tuple) else value
-
-        features = replace(
-            self.features,
-            **{
-                f.name: cut(getattr(self.features, f.name))
-                for f in fields(ImageFeatures)
-                if f.name != "padded_size"
-            },
-        )
-        rest = {f.name: cut(getattr(self, f.name)) for f in fields(self) if f.name != "features"}
-        return PreparedFeatures(features=features, **rest)
+        return self.map(Tensor.detach)
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,31 @@ class ClickTensors:
         order = torch.argsort(self.t, stable=True)
         order = order[torch.argsort(group[order], stable=True)]
         return ClickTensors(self.yx[order], self.t[order], self.instance[order])
+
+
+@dataclass(frozen=True)
+class StagedClicks:
+    """The clicks of a batch as one small table, which goes to the device in one copy.
+
+    Attributes
+    ----------
+    rows : Tensor
+        (B, N, 5) float32, a row per click, padded to the same number for all pictures: y and x in
+        network-image pixels, normalised time, row of the identity table, 1 (0 for padding).
+    owner : Tensor
+        (B, Q) int64 on the CPU, of the N rows and the static background rows: instance id,
+        0 = background, -1 = padding.
+    hides_padding : bool
+        Whether padding is invisible to all other queries and to the pixels.
+    """
+
+    rows: Tensor
+    owner: Tensor
+    hides_padding: bool
+
+    def to(self, device: torch.device) -> StagedClicks:
+        """Send the table to a device; `owner` stays on the CPU."""
+        return replace(self, rows=upload(self.rows, device))
 
 
 @dataclass(frozen=True)
