@@ -6,7 +6,8 @@ starts from cached image features and ends at a full-size label map. `exact` is 
 compared with its. ``--graphs`` adds `Predictor` with ``graphs=True``. Without a checkpoint the
 weights of the published presets follow a formula, which changes no shape; their masks are noise,
 the worst case for evaluating only where labels change.
-``--cpu-time`` counts processor seconds instead of wall time, for machines that do other work, too.
+``--cpu-time`` counts processor seconds instead of wall time, for machines that do other work, too;
+``--neighbour`` is such work: a process that computes all the while, as a browser might.
 
 Usage: ``python benchmarks/latency.py --preset swin-tiny --long-side 1024 --clicks 1,5,20,100,200``
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import statistics
 import sys
@@ -154,6 +156,11 @@ def timed(call: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     if device.type == "cuda":
         torch.cuda.synchronize()
     return (clock() - start) * 1e3, result
+
+
+def compute_for_ever() -> None:
+    while True:
+        pass
 
 
 @contextlib.contextmanager
@@ -295,8 +302,13 @@ def main() -> int:
         "--graphs", action="store_true", help="measure graphs=True, too; on CUDA devices"
     )
     parser.add_argument("--cpu-time", action="store_true", help="processor seconds of all threads")
+    parser.add_argument(
+        "--neighbour", action="store_true", help="let another process compute all the while"
+    )
     parser.add_argument("--json", action="store_true", help="print one last line of JSON")
     arguments = parser.parse_args()
+    if arguments.neighbour:
+        multiprocessing.get_context("spawn").Process(target=compute_for_ever, daemon=True).start()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.cpu_time:

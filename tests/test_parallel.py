@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -19,6 +19,9 @@ from dynamite_widget.model import attention, interactive
 from dynamite_widget.model.attention import CrossAttentionLayer
 from dynamite_widget.model.parallel import cores, even_slices, in_pieces, one_core
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
@@ -28,6 +31,11 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def on_two_cores(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    with one_core():
+        return in_pieces(function, items)
+
+
 def test_pieces_run_at_the_same_time_on_one_core_each() -> None:
     meeting = threading.Barrier(2)
 
@@ -35,16 +43,27 @@ def test_pieces_run_at_the_same_time_on_one_core_each() -> None:
         meeting.wait(30)  # broken unless two threads are in here
         return item, threading.get_ident(), torch.get_num_threads(), cores()
 
-    results = in_pieces(piece, [5, 6])
+    results = on_two_cores(piece, [5, 6])
     assert [item for item, *_ in results] == [5, 6]
     assert len({thread for _, thread, *_ in results}) == 2
     assert all((threads, pieces) == (1, 1) for *_, threads, pieces in results)
-    assert torch.get_num_threads() == cores() == 2
+    assert torch.get_num_threads() == 2
+
+
+def test_without_one_core_pieces_wait_for_each_other_on_all_cores() -> None:
+    here, caller = [], threading.get_ident()
+
+    def piece(item: int) -> int:
+        here.append((item, threading.get_ident(), torch.get_num_threads(), cores()))
+        return -item
+
+    assert in_pieces(piece, [5, 6]) == [-5, -6]
+    assert here == [(5, caller, 2, 1), (6, caller, 2, 1)]
 
 
 def test_results_keep_the_order_of_the_items() -> None:
-    assert in_pieces(lambda n: n * n, range(50)) == [n * n for n in range(50)]
-    assert in_pieces(lambda n: n, []) == []
+    assert on_two_cores(lambda n: n * n, range(50)) == [n * n for n in range(50)]
+    assert on_two_cores(lambda n: n, []) == []
 
 
 def test_one_core_is_a_matter_of_this_thread() -> None:
@@ -72,14 +91,14 @@ def test_pieces_know_how_the_caller_computes() -> None:
 
     meeting = threading.Barrier(2)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        assert in_pieces(modes, [0, 1]) == [(True, False, True, torch.bfloat16)] * 2
+        assert on_two_cores(modes, [0, 1]) == [(True, False, True, torch.bfloat16)] * 2
     with torch.no_grad():
-        assert in_pieces(modes, [0, 1]) == [(False, False, False, torch.float32)] * 2
-    assert in_pieces(modes, [0, 1]) == [(False, True, False, torch.float32)] * 2
+        assert on_two_cores(modes, [0, 1]) == [(False, False, False, torch.float32)] * 2
+    assert on_two_cores(modes, [0, 1]) == [(False, True, False, torch.float32)] * 2
 
 
 def test_pieces_of_pieces_wait_for_nobody() -> None:
-    inner = in_pieces(lambda n: sum(in_pieces(lambda m: m * n, range(4))), range(8))
+    inner = on_two_cores(lambda n: sum(in_pieces(lambda m: m * n, range(4))), range(8))
     assert inner == [6 * n for n in range(8)]
 
 
@@ -95,9 +114,10 @@ def test_an_error_of_a_piece_is_raised(bad: int) -> None:
         return n
 
     with pytest.raises(ValueError, match=f"piece {bad}"):
-        in_pieces(piece, range(8))
-    assert cores() == torch.get_num_threads() == 2
-    assert in_pieces(lambda n: n, range(3)) == [0, 1, 2]
+        on_two_cores(piece, range(8))
+    assert torch.get_num_threads() == 2
+    assert cores() == 1
+    assert on_two_cores(lambda n: n, range(3)) == [0, 1, 2]
 
 
 def test_whoever_is_in_a_hurry_comes_between_pieces_and_may_end_them() -> None:
@@ -105,16 +125,16 @@ def test_whoever_is_in_a_hurry_comes_between_pieces_and_may_end_them() -> None:
     found: list[list[int]] = []
 
     def hurry() -> None:
-        found.append(in_pieces(lambda n: n + cores(), range(4)))
+        found.append(on_two_cores(lambda n: n + cores(), range(4)))
         if len(found) == 3:
             raise Cancelled
 
     with interruptible(hurry), pytest.raises(Cancelled):
-        in_pieces(done.append, range(10_000))
+        on_two_cores(done.append, range(10_000))
     assert found == [[1, 2, 3, 4]] * 3
     assert len(done) < 10_000
     before = len(done)
-    in_pieces(lambda n: n, range(3))
+    on_two_cores(lambda n: n, range(3))
     assert len(done) == before  # nobody goes on with what was ended
 
 
@@ -124,7 +144,7 @@ def test_many_threads_share_the_helpers() -> None:
     def click() -> None:
         with torch.inference_mode():
             for _ in range(20):
-                sums.append(sum(in_pieces(lambda n: int(torch.full((9,), n).sum()), range(10))))
+                sums.append(sum(on_two_cores(lambda n: int(torch.full((9,), n).sum()), range(10))))
 
     threads = [threading.Thread(target=click) for _ in range(4)]
     for thread in threads:
@@ -156,7 +176,7 @@ def test_heads_on_several_cores_attend_as_on_one(monkeypatch: pytest.MonkeyPatch
         return kernel(query, *args, **options)
 
     monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
-    with torch.inference_mode():
+    with torch.inference_mode(), one_core():
         tensors = attn.project_query(x), attn.project_key(memory), attn.project_value(memory)
         whole = layer(x, *tensors, allowed)
         monkeypatch.setattr(attention, "_FEWEST_SCORES", 1)
@@ -181,7 +201,7 @@ def test_queries_on_several_cores_see_what_they_see_on_one(
             seen.append(cut(*args))
             return seen[-1]
 
-        with monkeypatch.context() as patch, torch.inference_mode():
+        with monkeypatch.context() as patch, torch.inference_mode(), one_core():
             patch.setattr(interactive, "_FEWEST_LOGITS", fewest)
             patch.setattr(interactive.InteractiveTransformer, "_attention_mask", watched)
             transformer.decode(transformer.prepare(maps()), [some_clicks(6, 2)], False)

@@ -31,16 +31,15 @@ _here = threading.local()
 
 
 def cores() -> int:
-    """Return how many pieces can run at a time: PyTorch's number of threads, 1 within a piece."""
-    stated: int | None = getattr(_here, "cores", None)
-    return torch.get_num_threads() if stated is None else stated
+    """Return how many pieces can run at a time: PyTorch's threads within `one_core`, else 1."""
+    stated: int = getattr(_here, "cores", 1)
+    return stated
 
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
     """Keep the operations of this thread on one core and leave the others to `in_pieces`."""
-    before = getattr(_here, "cores", None)
-    if before is not None:
+    if hasattr(_here, "cores"):  # in a piece, or entered already
         yield
         return
     _here.cores = torch.get_num_threads()
@@ -48,7 +47,7 @@ def one_core() -> Iterator[None]:
         with _openmp().limit(limits=1):  # that of this thread only
             yield
     finally:
-        _here.cores = None
+        del _here.cores
 
 
 def even_slices(length: int, count: int) -> list[slice]:
@@ -59,7 +58,7 @@ def even_slices(length: int, count: int) -> list[slice]:
 
 
 def in_pieces(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Apply a function to each item, on several cores if there are any.
+    """Apply a function to each item; within `one_core` on several cores if there are any.
 
     Parameters
     ----------
@@ -98,17 +97,16 @@ def in_pieces(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         with modes.applied():
             work(False)
 
-    with one_core():
-        pool = _pool(cores() - 1)
-        futures = [pool.submit(help_out) for _ in range(helpers)]
-        try:
-            work(True)
-        except BaseException:
-            todo.clear()
-            raise
-        finally:
-            begun = [future for future in futures if not future.cancel()]
-            wait(begun)
+    pool = _pool(cores() - 1)
+    futures = [pool.submit(help_out) for _ in range(helpers)]
+    try:
+        work(True)
+    except BaseException:
+        todo.clear()
+        raise
+    finally:
+        begun = [future for future in futures if not future.cancel()]
+        wait(begun)
     for future in begun:
         future.result()
     return results
@@ -122,7 +120,10 @@ def _alone() -> Iterator[None]:
     try:
         yield
     finally:
-        _here.cores = before
+        if before is None:
+            del _here.cores
+        else:
+            _here.cores = before
 
 
 class _Modes:

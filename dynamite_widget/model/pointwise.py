@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PointwiseDecoder"]
 
-#: Pixels that go through all layers together: their activations fit into a core's cache.
+#: Pixels per core that go through all layers together: their activations fit into its cache.
 CHUNK = 1024
 #: Up to this many queries it is cheaper to fold the pixels' projections into the queries.
 _FOLDED_QUERIES = 40
@@ -74,7 +74,8 @@ class PointwiseDecoder:
     def __call__(self, index: Tensor) -> Tensor:
         """Return the (n, d) float32 outputs of the n pixels at row-major positions `index`."""
         at_a_time = cores()
-        rounds = -(-len(index) // (CHUNK * at_a_time))
+        # One piece at a time is shared by PyTorch's threads.
+        rounds = -(-len(index) // (CHUNK * max(2, at_a_time)))
         parts = [index[part] for part in even_slices(len(index), rounds * at_a_time)]
         return torch.cat(in_pieces(self._chunk, parts))
 
