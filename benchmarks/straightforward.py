@@ -10,7 +10,7 @@ as the yardstick of `latency.py` and as a check of the network's shortcuts.
 from __future__ import annotations
 
 import contextlib
-import sys
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -26,6 +26,10 @@ from dynamite_widget.model.backbones import swin
 from dynamite_widget.model.dynamite import DynaMITe
 from dynamite_widget.model.position import sine_code_2d
 from dynamite_widget.model.structures import ClickTensors, ImageFeatures
+
+
+def _at_once(function: Callable[[slice], object], length: int, _most: int) -> None:
+    function(slice(0, length))
 
 
 def encode(model: DynaMITe, pixels: Tensor) -> ImageFeatures:
@@ -45,7 +49,7 @@ def encode(model: DynaMITe, pixels: Tensor) -> ImageFeatures:
     plain = {
         (swin, "_in_chunks"): lambda _tokens: False,
         (deformable, "_by_rows"): lambda *_inputs: False,
-        (pixel_decoder, "_CHUNK"): sys.maxsize,
+        (pixel_decoder, "in_even_pieces"): _at_once,
         (pixel_decoder, "_pointwise"): nn.Conv2d.forward,
         (pixel_decoder, "_softmax"): lambda logits: logits.softmax(-1),
     }

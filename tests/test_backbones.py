@@ -11,7 +11,8 @@ import torch
 from dynamite_widget.model.backbones import BACKBONES, build_backbone
 from dynamite_widget.model.backbones.base import DropPath
 from dynamite_widget.model.config import PRESETS, ModelConfig
-from dynamite_widget.model.pixel_decoder import DeformablePixelDecoder, deformable_attention
+from dynamite_widget.model.deformable import deformable_attention
+from dynamite_widget.model.pixel_decoder import DeformablePixelDecoder
 
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if name == "swin_large" else name

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "golden"))
 import golden_rule
 import parity
 
-from dynamite_widget.model.pixel_decoder import deformable_attention
+from dynamite_widget.model.deformable import deformable_attention
 from dynamite_widget.model.position import sine_code_1d, sine_code_2d
 from dynamite_widget.model.queries import sample_descriptors
 

@@ -9,7 +9,11 @@ import torch
 from dynamite_widget.model import interactive, precision
 from dynamite_widget.model.adaptive import adaptive_logits, fuse_spans, group_spans
 from dynamite_widget.model.config import ModelConfig, get_config
-from dynamite_widget.model.deformable import deformable_attention, deformable_attention_at
+from dynamite_widget.model.deformable import (
+    LevelMaps,
+    deformable_attention,
+    deformable_attention_at,
+)
 from dynamite_widget.model.dynamite import build_model
 from dynamite_widget.model.interactive import Decoder, InteractiveTransformer
 from dynamite_widget.model.pointwise import PointwiseDecoder
@@ -162,7 +166,7 @@ def test_sampling_around_a_reference_equals_sampling_at_places() -> None:
     sizes = torch.tensor([(width, height) for height, width in shapes])
     places = reference[:, None, None, None] + offsets / sizes[:, None]
     torch.testing.assert_close(
-        deformable_attention_at(value, shapes, reference, offsets, weights),
+        deformable_attention_at(LevelMaps.of(value, shapes), reference, offsets, weights),
         deformable_attention(value, shapes, places, weights),
         rtol=1e-4,
         atol=1e-5,

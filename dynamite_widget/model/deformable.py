@@ -7,6 +7,7 @@ added up by weight, which is several times faster on a CPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,35 @@ from torch import Tensor
 
 from .transfers import upload
 
-__all__ = ["deformable_attention", "deformable_attention_at"]
+__all__ = ["LevelMaps", "deformable_attention", "deformable_attention_at"]
 
 # Queries; so few that PyTorch does not share single steps among threads, which would cost more than
 # it gains as soon as something else (a browser) wants a core, too.
 _CHUNK = 256
+
+
+@dataclass(frozen=True)
+class LevelMaps:
+    """Maps to sample from, prepared once for all queries; made by `of`.
+
+    Parameters
+    ----------
+    value : Tensor of shape (B, S, heads, width), float
+        Tokens of all levels, one level after the other, row-major; ``S = sum(h * w)``.
+    shapes : sequence of (h, w)
+        Sizes of the levels in cells.
+    table : (Tensor, Tensor) or None
+        See `_bordered`; where samples are rows of a table.
+    """
+
+    value: Tensor
+    shapes: Sequence[tuple[int, int]]
+    table: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    def of(cls, value: Tensor, shapes: Sequence[tuple[int, int]]) -> LevelMaps:
+        """Prepare what the device needs."""
+        return cls(value, shapes, _bordered(value, shapes) if _by_rows(value) else None)
 
 
 def deformable_attention(
@@ -42,39 +67,39 @@ def deformable_attention(
     Tensor of shape (B, Q, heads * width)
         Samples are bilinear between cell centres, zero outside the map.
     """
-    if not _by_rows(value, locations, weights):
+    maps = LevelMaps.of(value, shapes)
+    if maps.table is None or not _by_rows(locations, weights):
         return _sample_maps(value, shapes, locations, weights)
     # The same order of operations as in grid_sample, so that both ways round alike.
     half = locations.new_tensor([(width, height) for height, width in shapes]) / 2
     cells = (2 * locations - 1 + 1) * half[:, None] - 0.5
-    return _gather_rows(value, shapes, cells, weights)
+    return _gather_rows(maps.table, shapes, cells, weights)
 
 
 def deformable_attention_at(
-    value: Tensor,
-    shapes: Sequence[tuple[int, int]],
-    reference: Tensor,
-    offsets: Tensor,
-    weights: Tensor,
+    maps: LevelMaps, reference: Tensor, offsets: Tensor, weights: Tensor
 ) -> Tensor:
     """`deformable_attention` at cells `offsets` away from one reference point per query.
 
     Parameters
     ----------
-    value, shapes, weights
+    maps : LevelMaps
+        Of all levels.
+    weights
         As there.
     reference : Tensor of shape (Q, 2), float
         (x, y), 0..1 over every map.
     offsets : Tensor of shape (B, Q, heads, levels, points, 2), float
         In cells of each level.
     """
+    shapes = maps.shapes
     sizes = torch.tensor([(width, height) for height, width in shapes], dtype=offsets.dtype)
     sizes = upload(sizes, offsets.device)
-    if not _by_rows(value, offsets, weights):
+    if maps.table is None or not _by_rows(offsets, weights):
         locations = reference[:, None, None, None] + offsets / sizes[:, None]
-        return _sample_maps(value, shapes, locations, weights)
+        return _sample_maps(maps.value, shapes, locations, weights)
     centres = reference[:, None] * sizes - 0.5  # (Q, levels, 2)
-    return _gather_rows(value, shapes, offsets, weights, centres[:, None, :, None])
+    return _gather_rows(maps.table, shapes, offsets, weights, centres[:, None, :, None])
 
 
 def _by_rows(*inputs: Tensor) -> bool:
@@ -111,7 +136,7 @@ def _sample_maps(
 
 
 def _gather_rows(
-    value: Tensor,
+    bordered: tuple[Tensor, Tensor],
     shapes: Sequence[tuple[int, int]],
     cells: Tensor,
     weights: Tensor,
@@ -125,14 +150,16 @@ def _gather_rows(
 
     Parameters
     ----------
+    bordered : (Tensor, Tensor)
+        See `_bordered`.
     cells : Tensor of shape (B, Q, heads, levels, points, 2)
         Points (x, y) in cells, 0 at the centre of the first.
     centres : Tensor of shape (Q, 1, levels, 1, 2), optional
         To be added to them.
     """
-    batch, _, heads, width = value.shape
-    queries, points = cells.shape[1], cells.shape[4]
-    table, starts = _bordered(value, shapes)
+    table, starts = bordered
+    batch, queries, heads, _, points, _ = cells.shape
+    width = table.shape[1]
     # Everything below is laid out as (query, head * level * point): long rows are fast.
     levels = torch.tensor([(w, h, w + 2) for h, w in shapes], dtype=torch.float32)
     columns, lines, strides = levels.repeat_interleave(points, 0).repeat(heads, 1).T.contiguous()

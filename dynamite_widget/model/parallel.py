@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import torch
 from threadpoolctl import ThreadpoolController
 
-from ..cancelling import give_way
+from ..cancelling import give_way, interruptible
 
-__all__ = ["cores", "even_slices", "in_pieces", "one_core"]
+__all__ = ["cores", "even_slices", "in_even_pieces", "in_pieces", "one_core"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -112,18 +112,40 @@ def in_pieces(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return results
 
 
+def in_even_pieces(function: Callable[[slice], object], length: int, most: int) -> None:
+    """Apply a function to slices of a range, each on one core.
+
+    Parameters
+    ----------
+    function : callable
+        Called with slices of even length that cover ``range(length)``.
+    length : int
+        Of the range.
+    most : int
+        Length of a slice at most.
+    """
+    with one_core():
+        rounds = -(-length // (most * cores()))
+        in_pieces(function, even_slices(length, rounds * cores()))
+
+
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Let pieces of a piece run one after the other."""
+    """Let pieces of a piece run one after the other, and nothing interrupt a piece."""
     before = getattr(_here, "cores", None)
     _here.cores = 1
     try:
-        yield
+        with interruptible(_nothing):
+            yield
     finally:
         if before is None:
             del _here.cores
         else:
             _here.cores = before
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Modes:

@@ -14,16 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamite_widget.model.config import ModelConfig
-from dynamite_widget.model.deformable import deformable_attention, deformable_attention_at
+from dynamite_widget.model.deformable import LevelMaps, deformable_attention_at
+from dynamite_widget.model.parallel import in_even_pieces
 from dynamite_widget.model.position import sine_code_2d
 from dynamite_widget.model.precision import autocast_dtype, linear
 
-__all__ = ["DeformablePixelDecoder", "deformable_attention"]
+__all__ = ["DeformablePixelDecoder"]
 
 _LEVELS = 3
 _GROUPS = 32
-#: Tokens that go through a layer together on a CPU: activations stay in its cache.
-_CHUNK = 2048
+#: Tokens that go through a layer together on a core: activations stay in its cache.
+_CHUNK = 1024
 
 
 class _DeformableAttention(nn.Module):
@@ -55,16 +56,18 @@ class _DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def value(self, source: Tensor, dtype: torch.dtype) -> Tensor:
-        """(B, S, d) tokens of all levels → (B, S, heads, d / heads) float32 to sample from."""
-        return linear(self.value_proj, source, dtype).float().unflatten(-1, (self.heads, -1))
+    def maps(
+        self, source: Tensor, shapes: Sequence[tuple[int, int]], dtype: torch.dtype
+    ) -> LevelMaps:
+        """(B, S, d) tokens of all levels → float32 maps to sample from."""
+        value = linear(self.value_proj, source, dtype).float()
+        return LevelMaps.of(value.unflatten(-1, (self.heads, -1)), shapes)
 
     def forward(
         self,
         query: Tensor,
-        value: Tensor,
+        maps: LevelMaps,
         reference: Tensor,
-        shapes: Sequence[tuple[int, int]],
         dtype: torch.dtype,
     ) -> Tensor:
         """(B, Q, d) queries, each at one of Q reference points → (B, Q, d)."""
@@ -74,7 +77,7 @@ class _DeformableAttention(nn.Module):
         offsets = offsets.view(batch, count, self.heads, _LEVELS, self.points, 2)
         weights = _softmax(self.attention_weights(query).view(batch, count, self.heads, -1))
         weights = weights.view(batch, count, self.heads, _LEVELS, self.points)
-        attended = deformable_attention_at(value, shapes, reference, offsets, weights)
+        attended = deformable_attention_at(maps, reference, offsets, weights)
         return linear(self.output_proj, attended, dtype)
 
 
@@ -104,16 +107,18 @@ class _EncoderLayer(nn.Module):
         shapes: list[tuple[int, int]],
         dtype: torch.dtype,
     ) -> Tensor:
-        value = self.self_attn.value(tokens, dtype)
+        maps = self.self_attn.maps(tokens, shapes, dtype)
         count = tokens.shape[1]
         if tokens.device.type != "cpu" or torch.is_grad_enabled():
-            return self._layer(tokens, position, reference, value, shapes, dtype)
+            return self._layer(tokens, position, reference, maps, dtype)
         output = torch.empty_like(tokens)
-        for start in range(0, count, _CHUNK):
-            part = slice(start, start + _CHUNK)
+
+        def run(part: slice) -> None:
             output[:, part] = self._layer(
-                tokens[:, part], position[part], reference[part], value, shapes, dtype
+                tokens[:, part], position[part], reference[part], maps, dtype
             )
+
+        in_even_pieces(run, count, _CHUNK)
         return output
 
     def _layer(
@@ -121,11 +126,10 @@ class _EncoderLayer(nn.Module):
         tokens: Tensor,
         position: Tensor,
         reference: Tensor,
-        value: Tensor,
-        shapes: list[tuple[int, int]],
+        maps: LevelMaps,
         dtype: torch.dtype,
     ) -> Tensor:
-        attended = self.self_attn(tokens + position, value, reference, shapes, dtype)
+        attended = self.self_attn(tokens + position, maps, reference, dtype)
         tokens = self.norm1(tokens + attended)
         hidden = F.relu(linear(self.linear1, tokens, dtype))
         return self.norm2(tokens + linear(self.linear2, hidden, dtype))

@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamite_widget.model.backbones.base import Backbone
+from dynamite_widget.model.parallel import in_even_pieces
 
 __all__ = ["SwinBackbone", "swin_large", "swin_tiny"]
 
 _DIFFERENT_REGION = -100.0
 _CACHED_MASKS = 16
-_CHUNK = 8192  # tokens
+_CHUNK = 2048  # tokens that go through half a block together on a core
 
 
 class SwinBackbone(Backbone):
@@ -80,9 +81,11 @@ class SwinBackbone(Backbone):
             return tokens + block.drop_path2(block.mlp(block.norm2(tokens)))
         flat = tokens.flatten(0, 2)
         output = torch.empty_like(flat)
-        for start in range(0, len(flat), _CHUNK):
-            part = flat[start : start + _CHUNK]
-            torch.add(part, block.mlp(block.norm2(part)), out=output[start : start + _CHUNK])
+
+        def perceive(part: slice) -> None:
+            torch.add(flat[part], block.mlp(block.norm2(flat[part])), out=output[part])
+
+        in_even_pieces(perceive, len(flat), _CHUNK)
         return output.view(tokens.shape)
 
     def _window_attention(self, attention: nn.Module, tokens: Tensor, shift: int) -> Tensor:
@@ -96,14 +99,17 @@ class SwinBackbone(Backbone):
         windows = tokens.view(batch, rows, window, columns, window, dim).transpose(2, 3)
         mask = self._mask(rows, columns, tokens) if shift else None
         if _in_chunks(tokens):
-            step = max(1, _CHUNK // (columns * window * window))
             attended = torch.empty_like(windows, memory_format=torch.contiguous_format)
-            for picture in range(batch):
-                for start in range(0, rows, step):
-                    part = windows[picture, start : start + step]
-                    own = None if mask is None else mask[start * columns :][: len(part) * columns]
-                    result = attention(part.reshape(-1, window * window, dim), own)
-                    attended[picture, start : start + step] = result.view(part.shape)
+
+            def attend(part: slice) -> None:
+                for picture, result in zip(windows, attended, strict=True):
+                    own = (
+                        None if mask is None else mask.unflatten(0, (rows, -1))[part].flatten(0, 1)
+                    )
+                    found = attention(picture[part].reshape(-1, window * window, dim), own)
+                    result[part] = found.view(result[part].shape)
+
+            in_even_pieces(attend, rows, max(1, _CHUNK // (columns * window * window)))
         else:
             attended = attention(windows.reshape(-1, window * window, dim), mask)
         tokens = attended.view(batch, rows, columns, window, window, dim).transpose(2, 3)
