@@ -42,13 +42,20 @@ _FEWEST_PIXELS = 4096
 #: Beyond this many channels those of an instance are fused before maps are enlarged, not after:
 #: labels differ only where an outline passes from one click's channel to another's.
 _MOST_CHANNELS = 128
-#: Logits of an attention mask from which on the queries are split over the cores.
+#: Logits from which on queries are split over the cores.
 _FEWEST_LOGITS = 2**17
 
 
 def _tokens(x: Tensor) -> Tensor:
     """(B, d, h, w) → (B, h * w, d), row-major."""
     return x.flatten(2).transpose(1, 2)
+
+
+def _by_queries(function: Callable[[slice], Tensor], count: int, pixels: int) -> Tensor:
+    """Apply a function to all queries, in slices if it makes many values: (B, Q, ...) tensors."""
+    if cores() < 2 or count * pixels < _FEWEST_LOGITS:
+        return function(slice(None))
+    return torch.cat(in_pieces(function, even_slices(count, cores())), dim=1)
 
 
 class InteractiveTransformer(nn.Module):
@@ -166,8 +173,8 @@ class InteractiveTransformer(nn.Module):
                 predictions.append(Prediction(self._full_logits(x, queries, prepared), owner))
             if on_preview is not None and i == self.config.encoder_layers - 1:
                 # What follows the last layer is trained as input of the decoder, not as masks.
-                embedded = self.mask_embedding(x)
-                finest = self._level_logits(*embedded, queries, prepared, _LEVELS - 1)
+                heads = self.mask_embedding(x)
+                finest = self._level_logits(heads, queries, prepared, _LEVELS - 1)
                 on_preview(Prediction(finest, owner))
             x = self._encoder_layer(i, x, queries, prepared, level, hidden)
 
@@ -209,23 +216,20 @@ class InteractiveTransformer(nn.Module):
     ) -> Tensor:
         """(B, Q, tokens) bool, True = may attend: where the query's own resized logit is >= 0."""
         with torch.no_grad():
-            normed, embedding = self.mask_embedding(x.detach())
+            heads = self.mask_embedding(x.detach())
 
             def allow(part: slice) -> Tensor:
-                logits = self._level_logits(normed, embedding, queries, prepared, level, part)
+                logits = self._level_logits(heads, queries, prepared, level, part)
                 allowed = logits.flatten(2) >= 0
                 # A query that may look nowhere looks everywhere.
                 return allowed | ~allowed.any(dim=-1, keepdim=True)
 
-            count, tokens = x.shape[1], prepared.level_mask_features[level].shape[-1]
-            if x.device.type != "cpu" or count * tokens < _FEWEST_LOGITS:
-                return allow(slice(None))
-            return torch.cat(in_pieces(allow, even_slices(count, cores())), dim=1)
+            tokens = prepared.level_mask_features[level].shape[-1]
+            return _by_queries(allow, x.shape[1], tokens)
 
     def _level_logits(
         self,
-        normed: Tensor,
-        embedding: Tensor,
+        heads: tuple[Tensor, Tensor],
         queries: QueryBatch,
         prepared: PreparedFeatures,
         level: int,
@@ -233,7 +237,22 @@ class InteractiveTransformer(nn.Module):
     ) -> Tensor:
         """(B, Q, h, w) logits of (part of) the queries at the size of an attention level."""
         size = prepared.features.multi_scale[level].shape[-2:]
-        logits = (embedding[:, part] @ prepared.level_mask_features[level]).unflatten(-1, size)
+        return self._logits(
+            heads, queries, prepared, prepared.level_mask_features[level], size, part
+        )
+
+    def _logits(
+        self,
+        heads: tuple[Tensor, Tensor],
+        queries: QueryBatch,
+        prepared: PreparedFeatures,
+        pixels: Tensor,
+        size: tuple[int, int] | torch.Size,
+        part: slice = slice(None),
+    ) -> Tensor:
+        """(B, Q, h, w) logits of (part of) the queries for (B, d, h * w) features of pixels."""
+        normed, embedding = heads
+        logits = (embedding[:, part] @ pixels).unflatten(-1, size)
         if self.relative is not None:
             logits = logits + self._relative_logits(normed, queries, prepared, size, part)
         return logits
@@ -261,12 +280,9 @@ class InteractiveTransformer(nn.Module):
         """(B, Q, Hp / 4, Wp / 4) logits of the mask head."""
         if mask_features is None:
             mask_features = prepared.features.mask_features
-        normed, embedding = self.mask_embedding(x)
         size = mask_features.shape[-2:]
-        logits = (embedding @ mask_features.flatten(2)).unflatten(-1, size)
-        if self.relative is not None:
-            logits = logits + self._relative_logits(normed, queries, prepared, size)
-        return logits
+        heads = self.mask_embedding(x)
+        return self._logits(heads, queries, prepared, mask_features.flatten(2), size)
 
     def _decoded_logits(
         self,
@@ -288,16 +304,34 @@ class InteractiveTransformer(nn.Module):
             else:
                 y = self._decode_layers(x, queries, prepared, (height, width), hidden)
             if self.config.decoder_stride == 8:
-                # The mask head is linear, and so is enlarging: it is done to few logits instead of
-                # many features.
-                _, embedding = self.mask_embedding(x)
-                change = embedding @ (y - prepared.decoder_tokens).transpose(1, 2)
-                enlarged = F.interpolate(
-                    change.unflatten(-1, size), scale_factor=2, mode="bilinear", align_corners=False
-                )
-                return self._full_logits(x, queries, prepared) + enlarged
+                return self._logits_at_twice_the_stride(x, y, queries, prepared, (height, width))
             mask_features = y.transpose(1, 2).unflatten(-1, size)
         return self._full_logits(x, queries, prepared, mask_features)
+
+    def _logits_at_twice_the_stride(
+        self,
+        x: Tensor,
+        y: Tensor,
+        queries: QueryBatch,
+        prepared: PreparedFeatures,
+        size: tuple[int, int],
+    ) -> Tensor:
+        """Enlarge what a decoder of (h, w) pixels changed: (B, Q, 2 * h, 2 * w) logits.
+
+        The mask head is linear, and so is enlarging: it is done to few logits instead of many
+        features.
+        """
+        assert prepared.decoder_tokens is not None
+        heads, changed = self.mask_embedding(x), (y - prepared.decoder_tokens).transpose(1, 2)
+        full_size = prepared.features.mask_features.shape[-2:]
+        pixels = prepared.features.mask_features.flatten(2)
+
+        def logits_of(part: slice) -> Tensor:
+            change = (heads[1][:, part] @ changed).unflatten(-1, size)
+            enlarged = F.interpolate(change, scale_factor=2, mode="bilinear", align_corners=False)
+            return self._logits(heads, queries, prepared, pixels, full_size, part) + enlarged
+
+        return _by_queries(logits_of, x.shape[1], pixels.shape[-1])
 
     def _decode_layers(
         self,
