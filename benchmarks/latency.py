@@ -3,9 +3,10 @@
 All contenders have the same weights and take turns within one run; medians are compared. A click
 starts from cached image features and ends at a full-size label map. `exact` is `Predictor` with
 ``exact=True``; on CUDA devices it works in float32, from an embedding of its own, and labels are
-compared with its. ``--graphs`` adds `Predictor` with ``graphs=True``. Without a checkpoint the
-weights of the published presets follow a formula, which changes no shape; their masks are noise,
-the worst case for evaluating only where labels change.
+compared with its. `preview` is the time until coarse masks could be shown: that of the encoder
+without its last layer, on CPUs. ``--graphs`` adds `Predictor` with ``graphs=True``. Without a
+checkpoint the weights of the published presets follow a formula, which changes no shape; their
+masks are noise, the worst case for evaluating only where labels change.
 ``--cpu-time`` counts processor seconds instead of wall time, for machines that do other work, too;
 ``--neighbour`` is such work: a process that computes all the while, as a browser might.
 
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import straightforward  # type: ignore[import-not-found]
 
+from dynamite_widget.cancelling import Cancelled
 from dynamite_widget.errors import CheckpointError
 from dynamite_widget.model.checkpoints import load_model
 from dynamite_widget.model.clicks import check_clicks, click_tensors
@@ -202,6 +204,20 @@ def measure_embed(
     return embedding, {name: statistics.median(values) for name, values in times.items()}
 
 
+def milliseconds_to_preview(
+    predictor: Predictor, embedding: ImageEmbedding, clicks: list[Click]
+) -> float:
+    """Time of all encoder layers but the last, before the decoder starts."""
+
+    def stop(_: object) -> None:
+        raise Cancelled
+
+    start = clock()
+    with contextlib.suppress(Cancelled):
+        predictor.predict(embedding, clicks, on_preview=stop)
+    return (clock() - start) * 1e3
+
+
 def measure(
     predictor: Predictor,
     embedding: ImageEmbedding,
@@ -256,6 +272,9 @@ def measure(
             times[name].append(timed(call, predictor.device)[0])
     for name, values in times.items():
         result[f"{name}_ms"] = round(statistics.median(values), 2)
+    if predictor.device.type == "cpu":
+        coarse = [milliseconds_to_preview(predictor, embedding, clicks) for _ in range(repeats)]
+        result["to_preview_ms"] = round(statistics.median(coarse), 2)
     # In half precision the straightforward order rounds as much as ours.
     reference = labels["exact"] if on_cuda else labels.get("straightforward", labels["exact"])
     result["agreement"] = float((labels["ours"] == reference).mean())
@@ -343,13 +362,17 @@ def main() -> int:
         + ", ".join(f"{name} {value:.0f} ms" for name, value in embed_ms.items())
         + f"; the embedding holds {embedding.nbytes / mib:.0f} MiB"
     )
-    print("clicks   ours ms  exact ms   straightforward ms   ratio   peak MiB   same labels   lost")
+    print(
+        "clicks   ours ms  preview  exact ms   straightforward ms   ratio   peak MiB   same labels"
+        "   lost"
+    )
     rows = []
     for count in counts:
         result = measure(predictor, embedding, count, arguments.repeats, exact_embedding, graphed)
         slow = result.get("straightforward_ms", float("nan"))
         print(
-            f"{count:6d}{result['ours_ms']:10.1f}{result['exact_ms']:10.1f}{slow:21.1f}"
+            f"{count:6d}{result['ours_ms']:10.1f}{result.get('to_preview_ms', float('nan')):9.1f}"
+            f"{result['exact_ms']:10.1f}{slow:21.1f}"
             f"{result['ratio']:8.2f}{result['ours_bytes'] / mib:11.0f}"
             f"{result['agreement']:14.3%}{result['lost_objects']:7d}",
             flush=True,
