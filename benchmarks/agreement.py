@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from latency import make_clicks, read_picture  # type: ignore[import-not-found]
+from latency import make_clicks, read_picture, resize  # type: ignore[import-not-found]
 
 from dynamite_widget.model.checkpoints import load_model
 from dynamite_widget.model.dynamite import DynaMITe, build_model
@@ -96,9 +96,8 @@ def resized(case: Case, long_side: int) -> Case:
     """Bring a picture and its clicks to another size."""
     key, picture, clicks = case
     scale = long_side / max(picture.shape[:2])
-    height, width = (round(side * scale) for side in picture.shape[:2])
-    larger = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
     places = {(int(c.x * scale), int(c.y * scale)): c.instance for c in clicks}
+    larger = resize(Image.fromarray(picture), long_side)
     return key, larger, [Click(x, y, instance) for (x, y), instance in places.items()]
 
 

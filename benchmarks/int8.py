@@ -16,14 +16,13 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dynamite_widget.model.checkpoints import load_model
 from dynamite_widget.model.refine import RefineHead
+from dynamite_widget.model.refine_near import _Convolutions
 
 SIZE = (88, 128)
 
@@ -55,12 +54,12 @@ def quantised(layer: nn.Conv2d, x: Tensor) -> Callable[[], Tensor]:
     return lambda: torch.ops.quantized.conv2d_relu(values, packed, 0.05, 128)
 
 
-def plain(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> Callable[[], Tensor]:
-    """Return the layer's convolution in a floating type."""
-    x, weight = (t.to(dtype, memory_format=torch.channels_last) for t in (x, layer.weight))
-    bias = None if layer.bias is None else layer.bias.to(dtype)
-    options: tuple[Any, ...] = (layer.stride, layer.padding, layer.dilation)
-    return lambda: F.conv2d(x, weight, bias, *options).relu_()
+def plain(
+    head: RefineHead, layer: nn.Conv2d, x: Tensor, dtype: torch.dtype
+) -> Callable[[], Tensor]:
+    """Return the layer's convolution in a floating type, as a click runs it."""
+    x, convolve = x.to(dtype, memory_format=torch.channels_last), _Convolutions(head, dtype)
+    return lambda: convolve(layer, x).relu_()
 
 
 def microseconds(call: Callable[[], Tensor], repeats: int) -> float:
@@ -91,8 +90,8 @@ def main() -> int:
         layer = layers[name]
         assert isinstance(layer, nn.Conv2d)
         calls = {
-            "float32": plain(layer, x, torch.float32),
-            "bfloat16": plain(layer, x, torch.bfloat16),
+            "float32": plain(head, layer, x, torch.float32),
+            "bfloat16": plain(head, layer, x, torch.bfloat16),
             "int8": quantised(layer, x),
         }
         row = {kind: microseconds(call, arguments.repeats) for kind, call in calls.items()}

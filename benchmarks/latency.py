@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import straightforward  # type: ignore[import-not-found]
@@ -116,12 +117,14 @@ def make_model(preset: str, checkpoint: str | None, device: str) -> tuple[DynaMI
 
 def read_picture(path: Path, long_side: int) -> NDArray[np.uint8]:
     """Read a photograph and resize it."""
-    from PIL import Image
-
     with Image.open(path) as picture:
-        scale = long_side / max(picture.size)
-        size = (round(picture.width * scale), round(picture.height * scale))
-        return np.array(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC))
+        return resize(picture.convert("RGB"), long_side)
+
+
+def resize(picture: Image.Image, long_side: int) -> NDArray[np.uint8]:
+    scale = long_side / max(picture.size)
+    size = (round(picture.width * scale), round(picture.height * scale))
+    return np.array(picture.resize(size, Image.Resampling.BICUBIC))
 
 
 def make_picture(long_side: int) -> NDArray[np.uint8]:
@@ -204,20 +207,6 @@ def measure_embed(
     return embedding, {name: statistics.median(values) for name, values in times.items()}
 
 
-def milliseconds_to_preview(
-    predictor: Predictor, embedding: ImageEmbedding, clicks: list[Click]
-) -> float:
-    """Time of all encoder layers but the last, before the decoder starts."""
-
-    def stop(_: object) -> None:
-        raise Cancelled
-
-    start = clock()
-    with contextlib.suppress(Cancelled):
-        predictor.predict(embedding, clicks, on_preview=stop)
-    return (clock() - start) * 1e3
-
-
 def measure(
     predictor: Predictor,
     embedding: ImageEmbedding,
@@ -242,6 +231,14 @@ def measure(
     def by_graph() -> NDArray[np.int32]:
         assert graphed is not None
         return graphed.predict(embedding, clicks).label_map
+
+    def stop(_: object) -> None:
+        raise Cancelled
+
+    def encoder() -> None:
+        """Run all encoder layers but the last."""
+        with contextlib.suppress(Cancelled):
+            predictor.predict(embedding, clicks, on_preview=stop)
 
     @torch.inference_mode()
     def theirs() -> NDArray[np.int32]:
@@ -273,7 +270,7 @@ def measure(
     for name, values in times.items():
         result[f"{name}_ms"] = round(statistics.median(values), 2)
     if predictor.device.type == "cpu":
-        coarse = [milliseconds_to_preview(predictor, embedding, clicks) for _ in range(repeats)]
+        coarse = [timed(encoder, predictor.device)[0] for _ in range(repeats)]
         result["to_preview_ms"] = round(statistics.median(coarse), 2)
     # In half precision the straightforward order rounds as much as ours.
     reference = labels["exact"] if on_cuda else labels.get("straightforward", labels["exact"])

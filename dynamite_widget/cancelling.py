@@ -32,6 +32,13 @@ def interruptible(interrupt: Callable[[], object]) -> Iterator[None]:
         _here.interrupt = before
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let nothing come in between while a computation of this thread gives way."""
+    with interruptible(lambda: None):
+        yield
+
+
 def give_way() -> None:
     """Let what is more urgent come first; next to nothing where nobody asked for that."""
     interrupt = getattr(_here, "interrupt", None)

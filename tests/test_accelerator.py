@@ -220,15 +220,20 @@ def test_only_the_label_map_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
 FLOAT32 = {torch.float32}
 
 
+def half_maps() -> list[torch.Tensor]:
+    """Output of a backbone under autocast, within `fake_cuda`."""
+    return [
+        torch.zeros(1, 8 * (i + 1), 64 >> i, 96 >> i, device=CUDA, dtype=torch.float16)
+        for i in range(4)
+    ]
+
+
 def test_what_stays_float32_in_the_deformable_pixel_decoder() -> None:
     config = SMALL.replace(pixel_decoder_layers=1, pixel_decoder_ffn=48)
     with fake_cuda(half=True):
         with CUDA:
             decoder = DeformablePixelDecoder(config, (8, 16, 24, 32))
-        maps = [
-            torch.zeros(1, 8 * (i + 1), 64 >> i, 96 >> i, device=CUDA, dtype=torch.float16)
-            for i in range(4)
-        ]
+        maps = half_maps()
         with Watch() as watch:
             multi_scale, mask_features = decoder(maps)
     # Only the conversion of the backbone's maps sees half precision.
@@ -264,11 +269,7 @@ def test_the_pyramid_stays_float32_while_predicting() -> None:
     with fake_cuda(half=True):
         with CUDA:
             decoder = PyramidPixelDecoder(config, (8, 16, 24, 32))
-        maps = [
-            torch.zeros(1, 8 * (i + 1), 64 >> i, 96 >> i, device=CUDA, dtype=torch.float16)
-            for i in range(4)
-        ]
-        multi_scale, mask_features = decoder(maps)
+        multi_scale, mask_features = decoder(half_maps())
     assert {x.dtype for x in (*multi_scale, mask_features)} == FLOAT32
 
 

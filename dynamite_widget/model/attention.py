@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .parallel import cores, in_pieces
+from .parallel import in_slices
 
 #: Pairs of query and key of a head below which splitting the heads over the cores costs time.
 _FEWEST_SCORES = 2**15
@@ -31,17 +31,15 @@ def _explicit_attention(
 
 
 def _fused_attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
-    """Attention by the library's kernel; on CPUs, if it is large, the heads on several cores."""
-    heads, scores = query.shape[1], query.shape[-2] * key.shape[-2]
-    pieces = min(cores(), heads)
-    if query.device.type != "cpu" or pieces < 2 or scores < _FEWEST_SCORES:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+    """Attention by the library's kernel; if it is large, the heads on several cores."""
 
-    def attend(part: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        return F.scaled_dot_product_attention(*part, attn_mask=allowed)
+    def attend(part: slice) -> Tensor:
+        return F.scaled_dot_product_attention(
+            query[:, part], key[:, part], value[:, part], attn_mask=allowed
+        )
 
-    parts = (whole.tensor_split(pieces, dim=1) for whole in (query, key, value))
-    return torch.cat(in_pieces(attend, list(zip(*parts, strict=True))), dim=1)
+    scores = query.shape[-2] * key.shape[-2]
+    return in_slices(attend, query.shape[1], scores >= _FEWEST_SCORES)
 
 
 class Attention(nn.Module):

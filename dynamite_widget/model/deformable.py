@@ -17,8 +17,8 @@ from .transfers import upload
 
 __all__ = ["LevelMaps", "deformable_attention", "deformable_attention_at"]
 
-# Queries; so few that PyTorch does not share single steps among threads, which would cost more than
-# it gains as soon as something else (a browser) wants a core, too.
+# Queries whose indices fit into the cache; so few that PyTorch does not share single steps among
+# threads, either, which would cost more than it gains.
 _CHUNK = 256
 
 
@@ -28,10 +28,8 @@ class LevelMaps:
 
     Parameters
     ----------
-    value : Tensor of shape (B, S, heads, width), float
-        Tokens of all levels, one level after the other, row-major; ``S = sum(h * w)``.
-    shapes : sequence of (h, w)
-        Sizes of the levels in cells.
+    value, shapes
+        As of `deformable_attention`.
     table : (Tensor, Tensor) or None
         See `_bordered`; where samples are rows of a table.
     """

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..cancelling import interruptible
+from ..cancelling import uninterrupted
 from .config import ModelConfig
 from .precision import autocast_dtype
 from .structures import ClickTensors, Decoded, Prediction, PreparedFeatures, StagedClicks
@@ -162,7 +162,7 @@ class GraphedClicks:
         rows = padded_queries(count + static) - static
         staged = queries.stage([clicks], rows)
         # Nothing else may run on this thread in between: it might want the lock, too.
-        with self._lock, interruptible(_nothing):
+        with self._lock, uninterrupted():
             logits = None if self.failed else self._by_graph(prepared, clicks, staged)
         if logits is None:
             decoded: Decoded = self._model.decode_clicks(prepared, [clicks])
@@ -306,7 +306,3 @@ def _agree(found: Tensor, expected: Tensor) -> bool:
     """Whether logits are equal but for rounding, which may tip a few attention masks, too."""
     near = (found.float() - expected.float()).abs() <= _TOLERANCE * expected.abs().amax()
     return bool(near.float().mean() >= _SHARE)
-
-
-def _nothing() -> None:
-    pass

@@ -17,7 +17,7 @@ from ..cancelling import give_way
 from .adaptive import adaptive_logits, fuse_spans, group_spans
 from .config import ModelConfig
 from .layers import Decoder, Encoder, MaskEmbedding
-from .parallel import cores, even_slices, in_pieces
+from .parallel import in_slices
 from .pointwise import PointwiseDecoder
 from .position import sine_code_2d
 from .precision import fast_dtype, in_float32
@@ -49,13 +49,6 @@ _FEWEST_LOGITS = 2**17
 def _tokens(x: Tensor) -> Tensor:
     """(B, d, h, w) → (B, h * w, d), row-major."""
     return x.flatten(2).transpose(1, 2)
-
-
-def _by_queries(function: Callable[[slice], Tensor], count: int, pixels: int) -> Tensor:
-    """Apply a function to all queries, in slices if it makes many values: (B, Q, ...) tensors."""
-    if cores() < 2 or count * pixels < _FEWEST_LOGITS:
-        return function(slice(None))
-    return torch.cat(in_pieces(function, even_slices(count, cores())), dim=1)
 
 
 class InteractiveTransformer(nn.Module):
@@ -161,8 +154,8 @@ class InteractiveTransformer(nn.Module):
         clicks through ``staged.rows`` alone (and on whether their padding is hidden).
         """
         queries = self.queries.build(prepared.features, staged)
-        owner, hidden = queries.owner, queries.visible
-        if hidden is None:
+        owner, visible = queries.owner, queries.visible
+        if visible is None:
             # In the paper's batches padding takes part as background.
             owner = owner.clamp(min=0)
 
@@ -173,14 +166,14 @@ class InteractiveTransformer(nn.Module):
                 predictions.append(Prediction(self._full_logits(x, queries, prepared), owner))
             if on_preview is not None and i == self.config.encoder_layers - 1:
                 # What follows the last layer is trained as input of the decoder, not as masks.
-                heads = self.mask_embedding(x)
-                finest = self._level_logits(heads, queries, prepared, _LEVELS - 1)
+                embedded = self.mask_embedding(x)
+                finest = self._level_logits(embedded, queries, prepared, _LEVELS - 1)
                 on_preview(Prediction(finest, owner))
-            x = self._encoder_layer(i, x, queries, prepared, level, hidden)
+            x = self._encoder_layer(i, x, queries, prepared, level, visible)
 
-        if hidden is None and self._goes_by_pixels(prepared, all_predictions):
+        if visible is None and self._goes_by_pixels(prepared, all_predictions):
             return Decoded(self._pixelwise(x, queries, prepared, owner, exact))
-        final = Prediction(self._decoded_logits(x, queries, prepared, hidden, exact), owner)
+        final = Prediction(self._decoded_logits(x, queries, prepared, visible, exact), owner)
         if self.refine is None:
             return Decoded(final, tuple(predictions))
         if all_predictions:
@@ -194,7 +187,7 @@ class InteractiveTransformer(nn.Module):
         queries: QueryBatch,
         prepared: PreparedFeatures,
         level: int,
-        hidden: Tensor | None,
+        visible: Tensor | None,
     ) -> Tensor:
         give_way()
         with in_float32(x.device):
@@ -203,7 +196,7 @@ class InteractiveTransformer(nn.Module):
         cross = self.encoder.cross(i)
         query = cross.multihead_attn.project_query(x + queries.position)
         x = cross(x, query, prepared.keys[i], prepared.values[i], allowed[:, None])
-        x = self.encoder.self_attention_layers[i](x, queries.position, hidden)
+        x = self.encoder.self_attention_layers[i](x, queries.position, visible)
         return self.encoder.ffn_layers[i](x)
 
     def mask_embedding(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,20 +209,21 @@ class InteractiveTransformer(nn.Module):
     ) -> Tensor:
         """(B, Q, tokens) bool, True = may attend: where the query's own resized logit is >= 0."""
         with torch.no_grad():
-            heads = self.mask_embedding(x.detach())
+            embedded = self.mask_embedding(x.detach())
 
             def allow(part: slice) -> Tensor:
-                logits = self._level_logits(heads, queries, prepared, level, part)
+                logits = self._level_logits(embedded, queries, prepared, level, part)
                 allowed = logits.flatten(2) >= 0
                 # A query that may look nowhere looks everywhere.
                 return allowed | ~allowed.any(dim=-1, keepdim=True)
 
             tokens = prepared.level_mask_features[level].shape[-1]
-            return _by_queries(allow, x.shape[1], tokens)
+            count = x.shape[1]
+            return in_slices(allow, count, count * tokens >= _FEWEST_LOGITS)
 
     def _level_logits(
         self,
-        heads: tuple[Tensor, Tensor],
+        embedded: tuple[Tensor, Tensor],
         queries: QueryBatch,
         prepared: PreparedFeatures,
         level: int,
@@ -238,12 +232,12 @@ class InteractiveTransformer(nn.Module):
         """(B, Q, h, w) logits of (part of) the queries at the size of an attention level."""
         size = prepared.features.multi_scale[level].shape[-2:]
         return self._logits(
-            heads, queries, prepared, prepared.level_mask_features[level], size, part
+            embedded, queries, prepared, prepared.level_mask_features[level], size, part
         )
 
     def _logits(
         self,
-        heads: tuple[Tensor, Tensor],
+        embedded: tuple[Tensor, Tensor],
         queries: QueryBatch,
         prepared: PreparedFeatures,
         pixels: Tensor,
@@ -251,7 +245,7 @@ class InteractiveTransformer(nn.Module):
         part: slice = slice(None),
     ) -> Tensor:
         """(B, Q, h, w) logits of (part of) the queries for (B, d, h * w) features of pixels."""
-        normed, embedding = heads
+        normed, embedding = embedded
         logits = (embedding[:, part] @ pixels).unflatten(-1, size)
         if self.relative is not None:
             logits = logits + self._relative_logits(normed, queries, prepared, size, part)
@@ -281,15 +275,15 @@ class InteractiveTransformer(nn.Module):
         if mask_features is None:
             mask_features = prepared.features.mask_features
         size = mask_features.shape[-2:]
-        heads = self.mask_embedding(x)
-        return self._logits(heads, queries, prepared, mask_features.flatten(2), size)
+        embedded = self.mask_embedding(x)
+        return self._logits(embedded, queries, prepared, mask_features.flatten(2), size)
 
     def _decoded_logits(
         self,
         x: Tensor,
         queries: QueryBatch,
         prepared: PreparedFeatures,
-        hidden: Tensor | None,
+        visible: Tensor | None,
         exact: bool,
     ) -> Tensor:
         mask_features = prepared.features.mask_features
@@ -298,11 +292,11 @@ class InteractiveTransformer(nn.Module):
             height, width = size = [
                 side * 4 // self.config.decoder_stride for side in mask_features.shape[-2:]
             ]
-            if not exact and hidden is None and self._is_one_on_cpu(prepared):
+            if not exact and visible is None and self._is_one_on_cpu(prepared):
                 pixels = self._pixel_decoder(x, queries, prepared, (height, width), exact)
                 y = pixels(torch.arange(height * width))[None]
             else:
-                y = self._decode_layers(x, queries, prepared, (height, width), hidden)
+                y = self._decode_layers(x, queries, prepared, (height, width), visible)
             if self.config.decoder_stride == 8:
                 return self._logits_at_twice_the_stride(x, y, queries, prepared, (height, width))
             mask_features = y.transpose(1, 2).unflatten(-1, size)
@@ -322,16 +316,17 @@ class InteractiveTransformer(nn.Module):
         features.
         """
         assert prepared.decoder_tokens is not None
-        heads, changed = self.mask_embedding(x), (y - prepared.decoder_tokens).transpose(1, 2)
+        embedded, changed = self.mask_embedding(x), (y - prepared.decoder_tokens).transpose(1, 2)
         full_size = prepared.features.mask_features.shape[-2:]
         pixels = prepared.features.mask_features.flatten(2)
 
         def logits_of(part: slice) -> Tensor:
-            change = (heads[1][:, part] @ changed).unflatten(-1, size)
+            change = (embedded[1][:, part] @ changed).unflatten(-1, size)
             enlarged = F.interpolate(change, scale_factor=2, mode="bilinear", align_corners=False)
-            return self._logits(heads, queries, prepared, pixels, full_size, part) + enlarged
+            return self._logits(embedded, queries, prepared, pixels, full_size, part) + enlarged
 
-        return _by_queries(logits_of, x.shape[1], pixels.shape[-1])
+        count = x.shape[1]
+        return in_slices(logits_of, count, count * pixels.shape[-1] >= _FEWEST_LOGITS)
 
     def _decode_layers(
         self,
@@ -339,7 +334,7 @@ class InteractiveTransformer(nn.Module):
         queries: QueryBatch,
         prepared: PreparedFeatures,
         size: tuple[int, int],
-        hidden: Tensor | None,
+        visible: Tensor | None,
     ) -> Tensor:
         """Run the decoder layer by layer on all pixels: (B, h * w, d)."""
         assert self.decoder is not None
@@ -349,7 +344,7 @@ class InteractiveTransformer(nn.Module):
         for cross, ffn in self.decoder.layers():
             attn = cross.multihead_attn
             query = attn.project_query(y + code)
-            y = cross(y, query, attn.project_key(located), attn.project_value(x), hidden)
+            y = cross(y, query, attn.project_key(located), attn.project_value(x), visible)
             y = ffn(y)
         return y
 

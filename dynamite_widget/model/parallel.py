@@ -19,10 +19,19 @@ from typing import Any, TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
+from torch import Tensor
 
-from ..cancelling import give_way, interruptible
+from ..cancelling import give_way, uninterrupted
 
-__all__ = ["cores", "even_slices", "in_even_pieces", "in_pieces", "one_core"]
+__all__ = [
+    "cores",
+    "even_slices",
+    "in_even_pieces",
+    "in_pieces",
+    "in_slices",
+    "one_core",
+    "rounds_of_slices",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,6 +64,11 @@ def even_slices(length: int, count: int) -> list[slice]:
     count = max(1, min(length, count))
     ends = [length * i // count for i in range(count + 1)]
     return [slice(*ends) for ends in itertools.pairwise(ends)]
+
+
+def rounds_of_slices(length: int, most: int) -> list[slice]:
+    """Cut a range into even slices of at most `most`, as many for each core."""
+    return even_slices(length, -(-length // (most * cores())) * cores())
 
 
 def in_pieces(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -125,8 +139,24 @@ def in_even_pieces(function: Callable[[slice], object], length: int, most: int) 
         Length of a slice at most.
     """
     with one_core():
-        rounds = -(-length // (most * cores()))
-        in_pieces(function, even_slices(length, rounds * cores()))
+        in_pieces(function, rounds_of_slices(length, most))
+
+
+def in_slices(function: Callable[[slice], Tensor], length: int, worthwhile: bool) -> Tensor:
+    """Join along axis 1 what a function makes of slices of it, a slice per core.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a slice of the axis, returns a tensor.
+    length : int
+        Of the axis.
+    worthwhile : bool
+        Otherwise, or without other cores, the function is called once.
+    """
+    if cores() < 2 or not worthwhile:
+        return function(slice(None))
+    return torch.cat(in_pieces(function, even_slices(length, cores())), dim=1)
 
 
 @contextlib.contextmanager
@@ -135,17 +165,13 @@ def _alone() -> Iterator[None]:
     before = getattr(_here, "cores", None)
     _here.cores = 1
     try:
-        with interruptible(_nothing):
+        with uninterrupted():
             yield
     finally:
         if before is None:
             del _here.cores
         else:
             _here.cores = before
-
-
-def _nothing() -> None:
-    pass
 
 
 class _Modes:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .attention import Attention, FeedForwardLayer
-from .parallel import cores, even_slices, in_pieces
+from .parallel import cores, in_pieces, rounds_of_slices
 from .position import sine_codes_of_axes
 
 if TYPE_CHECKING:
@@ -73,11 +73,9 @@ class PointwiseDecoder:
 
     def __call__(self, index: Tensor) -> Tensor:
         """Return the (n, d) float32 outputs of the n pixels at row-major positions `index`."""
-        at_a_time = cores()
         # One piece at a time is shared by PyTorch's threads.
-        rounds = -(-len(index) // (CHUNK * max(2, at_a_time)))
-        parts = [index[part] for part in even_slices(len(index), rounds * at_a_time)]
-        return torch.cat(in_pieces(self._chunk, parts))
+        parts = rounds_of_slices(len(index), CHUNK if cores() > 1 else 2 * CHUNK)
+        return torch.cat(in_pieces(self._chunk, [index[part] for part in parts]))
 
     def _chunk(self, index: Tensor) -> Tensor:
         width = self._size[1]
